@@ -16,9 +16,9 @@ use crate::{Error, ErrorKind, Result};
 /// Marks the gap in a text.
 const GAP: &str = "___";
 
-/// Filling gaps, reranking, best of n.
-/// Samples that are drawn at a time.
-const TOGETHER: usize = 64;
+/// Samples that are drawn at a time: enough to share the reading of weights, and few enough for the processor's caches to
+/// hold the keys and values of a small model.
+const TOGETHER: usize = 16;
 
 #[derive(Args)]
 pub(super) struct SamplingArguments {

@@ -195,6 +195,73 @@ fn add_tile<A: Arithmetic, const M: usize, const N: usize>(
     }
 }
 
+/// Rows of `b` whose products with 8 columns or one are added up apart: an addition waits for the one before it.
+const CHAINS: usize = 4;
+
+/// Add the products of `M` rows with `N` neighbouring columns, too few to fill the time of an addition: of every
+/// [`CHAINS`] rows of `b`, each has sums of its own.
+#[inline(always)]
+fn add_narrow_tile<A: Arithmetic, const M: usize, const N: usize>(
+    a: &[&[f32]; M],
+    b: &[f32],
+    columns: usize,
+    first: usize,
+    output: &mut [&mut [f32]; M],
+) {
+    let inner = a[0].len();
+    let row = |k: usize| -> &[f32; N] {
+        let row = b[k * columns + first..].first_chunk();
+        row.expect("as many columns as sums")
+    };
+    // Sums have names: in one array, the compiler would keep them in memory.
+    let (mut s0, mut s1, mut s2, mut s3) =
+        ([[0.0; N]; M], [[0.0; N]; M], [[0.0; N]; M], [[0.0; N]; M]);
+    let mut k = 0;
+    while k + CHAINS <= inner {
+        s0 = add_row::<A, M, N>(a, k, row(k), s0);
+        s1 = add_row::<A, M, N>(a, k + 1, row(k + 1), s1);
+        s2 = add_row::<A, M, N>(a, k + 2, row(k + 2), s2);
+        s3 = add_row::<A, M, N>(a, k + 3, row(k + 3), s3);
+        k += CHAINS;
+    }
+    while k < inner {
+        s0 = add_row::<A, M, N>(a, k, row(k), s0);
+        k += 1;
+    }
+    for m in 0..M {
+        for n in 0..N {
+            output[m][first + n] += (s0[m][n] + s1[m][n]) + (s2[m][n] + s3[m][n]);
+        }
+    }
+}
+
+/// Add the products of component `k` of `M` rows with a row of `b` to sums.
+#[inline(always)]
+fn add_row<A: Arithmetic, const M: usize, const N: usize>(
+    a: &[&[f32]; M],
+    k: usize,
+    b: &[f32; N],
+    mut sums: [[f32; N]; M],
+) -> [[f32; N]; M] {
+    for m in 0..M {
+        sums[m] = add_scaled_row::<A, N>(a[m][k], b, sums[m]);
+    }
+    sums
+}
+
+/// Add a multiple of a row to sums.
+#[inline(always)]
+fn add_scaled_row<A: Arithmetic, const N: usize>(
+    factor: f32,
+    row: &[f32; N],
+    mut sums: [f32; N],
+) -> [f32; N] {
+    for n in 0..N {
+        sums[n] = A::multiply_add(factor, row[n], sums[n]);
+    }
+    sums
+}
+
 /// Add the products of `M` rows with all columns, `N` at a time, then 8, then one.
 #[inline(always)]
 fn add_rows<A: Arithmetic, const M: usize, const N: usize>(
@@ -209,11 +276,11 @@ fn add_rows<A: Arithmetic, const M: usize, const N: usize>(
         first += N;
     }
     while first + 8 <= columns {
-        add_tile::<A, M, 8>(&a, b, columns, first, &mut output);
+        add_narrow_tile::<A, M, 8>(&a, b, columns, first, &mut output);
         first += 8;
     }
     while first < columns {
-        add_tile::<A, M, 1>(&a, b, columns, first, &mut output);
+        add_narrow_tile::<A, M, 1>(&a, b, columns, first, &mut output);
         first += 1;
     }
 }
@@ -276,7 +343,7 @@ dispatch! {
     /// logits of query heads that share keys, `q K` with `keys [width][slots]`, and the outputs of them, `p V` with
     /// `values [slots][width]`.
     ///
-    /// Sums run over `inner` in order. O(rows · inner · columns)
+    /// The order of a sum depends on its column alone. O(rows · inner · columns)
     pub fn add_products, add_products_at(a: Rows<'_>, rows: usize, b: &[f32], columns: usize, output: &mut [f32], stride: usize) = add_products_body
 }
 

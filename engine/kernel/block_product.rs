@@ -46,8 +46,7 @@ fn dot_body<A: Arithmetic, B: Block>(bytes: &[u8], columns: usize, x: &[f32], ou
     let (whole, rest) = (columns / B::WEIGHTS, columns % B::WEIGHTS);
     let row_bytes = whole * B::BYTES + rest * (B::BYTES / B::WEIGHTS);
     let count = x.len() / columns;
-    // Four sums at a time: an addition waits for the one before it in its own sum only. They are those of four rows of
-    // the matrix, or of four rows of `x` where there are as many.
+    // Four sums at a time, those of four rows: an addition waits for the one before it in its own sum only.
     for (rows, output) in bytes
         .chunks(4 * row_bytes)
         .zip(output.chunks_mut(4 * count))
@@ -65,21 +64,11 @@ fn dot_body<A: Arithmetic, B: Block>(bytes: &[u8], columns: usize, x: &[f32], ou
             }
             last
         };
-        let mut n = 0;
-        while n + 4 <= count {
-            let x = &x[n * columns..(n + 4) * columns];
-            for (row, output) in rows.iter().zip(output.chunks_exact_mut(count)) {
-                let products = four_of_x::<A, B>(row, columns, x);
-                output[n..n + 4].copy_from_slice(&products);
-            }
-            n += 4;
-        }
-        while n < count {
-            let products = four_rows::<A, B>(rows, &x[n * columns..(n + 1) * columns]);
+        for (n, x) in x.chunks_exact(columns).enumerate() {
+            let products = four_rows::<A, B>(rows, x);
             for (output, product) in output.chunks_exact_mut(count).zip(products) {
                 output[n] = product;
             }
-            n += 1;
         }
     }
 }
@@ -110,30 +99,7 @@ fn four_rows<A: Arithmetic, B: Block>(rows: [&[u8]; 4], x: &[f32]) -> [f32; 4] {
     }
     let mut products = [0.0; 4];
     for r in 0..4 {
-        products[r] = total::<A, B>(rows[r], x, &sums[r]);
-    }
-    products
-}
-
-/// Compute the products of a matrix row with four rows of `x`.
-#[inline(always)]
-fn four_of_x<A: Arithmetic, B: Block>(row: &[u8], columns: usize, x: &[f32]) -> [f32; 4] {
-    let mut sums = [[0.0f32; LANES]; 4];
-    for (block, bytes) in row.chunks_exact(B::BYTES).enumerate() {
-        for part in 0..B::WEIGHTS / PART {
-            let weights = B::unpack::<A>(bytes, part);
-            let start = block * B::WEIGHTS + part * PART;
-            for m in 0..4 {
-                let x = x[m * columns + start..]
-                    .first_chunk()
-                    .expect("a whole part");
-                sums[m] = add_products::<A>(weights, x, sums[m]);
-            }
-        }
-    }
-    let mut products = [0.0; 4];
-    for m in 0..4 {
-        products[m] = total::<A, B>(row, &x[m * columns..(m + 1) * columns], &sums[m]);
+        products[r] = total::<A, B>(rows[r], x, sums[r]);
     }
     products
 }
@@ -155,19 +121,180 @@ fn add_products<A: Arithmetic>(
     sums
 }
 
+/// Add the products of as many weights as there are lanes to sums.
+#[inline(always)]
+fn add_chunk<A: Arithmetic>(
+    weights: &[f32; LANES],
+    x: &[f32; LANES],
+    mut sums: [f32; LANES],
+) -> [f32; LANES] {
+    for lane in 0..LANES {
+        sums[lane] = A::multiply_add(weights[lane], x[lane], sums[lane]);
+    }
+    sums
+}
+
+/// Add lanes up, in pairs.
+#[inline(always)]
+fn add_lanes(lanes: [f32; LANES]) -> f32 {
+    let (mut eight, mut four) = ([0.0; 8], [0.0; 4]);
+    for i in 0..8 {
+        eight[i] = lanes[i] + lanes[i + 8];
+    }
+    for i in 0..4 {
+        four[i] = eight[i] + eight[i + 4];
+    }
+    (four[0] + four[2]) + (four[1] + four[3])
+}
+
 /// Add the sums of a row's whole blocks up. The rest of a float row is added to the first sum.
 #[inline(always)]
-fn total<A: Arithmetic, B: Block>(row: &[u8], x: &[f32], sums: &[f32; LANES]) -> f32 {
+fn total<A: Arithmetic, B: Block>(row: &[u8], x: &[f32], sums: [f32; LANES]) -> f32 {
     let whole = x.len() / B::WEIGHTS;
     let rest = &x[whole * B::WEIGHTS..];
-    let mut first = sums[0];
+    let mut sums = sums;
     if !rest.is_empty() {
         let weights = unpack_rest::<A, B>(&row[whole * B::BYTES..]);
         for (x, weight) in rest.iter().zip(&weights) {
-            first += x * weight;
+            sums[0] += x * weight;
         }
     }
-    first + sums[1..].iter().sum::<f32>()
+    add_lanes(sums)
+}
+
+/// Add the products of `R` rows of weights with a row of `x`, of [`LANES`] columns, to the sums of each row.
+#[inline(always)]
+fn add_column<A: Arithmetic, const R: usize>(
+    weights: &[&[[f32; LANES]]; R],
+    chunk: usize,
+    x: &[f32; LANES],
+    mut sums: [[f32; LANES]; R],
+) -> [[f32; LANES]; R] {
+    for r in 0..R {
+        sums[r] = add_chunk::<A>(&weights[r][chunk], x, sums[r]);
+    }
+    sums
+}
+
+/// Return the columns of a row that belong to whole parts.
+#[inline(always)]
+fn whole(row: &[f32]) -> &[[f32; LANES]] {
+    let parts = row.len() / PART;
+    &row.as_chunks::<LANES>().0[..parts * (PART / LANES)]
+}
+
+/// Add the rest of the columns and the lanes of each row of weights up.
+#[inline(always)]
+fn totals<const R: usize>(weights: &[&[f32]; R], x: &[f32], sums: [[f32; LANES]; R]) -> [f32; R] {
+    let rest = x.len() / PART * PART;
+    let mut products = [0.0; R];
+    for r in 0..R {
+        let mut sums = sums[r];
+        for (x, weight) in x[rest..].iter().zip(&weights[r][rest..]) {
+            sums[0] += x * weight;
+        }
+        products[r] = add_lanes(sums);
+    }
+    products
+}
+
+/// Compute the products of `R` rows of weights with a row of `x`.
+#[inline(always)]
+fn one_of_x<A: Arithmetic, const R: usize>(weights: &[&[f32]; R], x: &[f32]) -> [f32; R] {
+    let (rows, whole_x) = (weights.map(whole), whole(x));
+    let mut sums = [[0.0; LANES]; R];
+    for chunk in 0..whole_x.len() {
+        sums = add_column::<A, R>(&rows, chunk, &whole_x[chunk], sums);
+    }
+    totals(weights, x, sums)
+}
+
+/// Compute the products of `R` rows of weights with four rows of `x`. The sums have names: in one array, the compiler would
+/// keep them in memory.
+#[inline(always)]
+fn four_of_x<A: Arithmetic, const R: usize>(
+    weights: &[&[f32]; R],
+    x: [&[f32]; 4],
+) -> [[f32; R]; 4] {
+    let rows = weights.map(whole);
+    let chunks = whole(x[0]).len();
+    let rows = rows.map(|row| &row[..chunks]);
+    let [x0, x1, x2, x3] = x.map(|row| &whole(row)[..chunks]);
+    let (mut s0, mut s1) = ([[0.0; LANES]; R], [[0.0; LANES]; R]);
+    let (mut s2, mut s3) = ([[0.0; LANES]; R], [[0.0; LANES]; R]);
+    for chunk in 0..chunks {
+        s0 = add_column::<A, R>(&rows, chunk, &x0[chunk], s0);
+        s1 = add_column::<A, R>(&rows, chunk, &x1[chunk], s1);
+        s2 = add_column::<A, R>(&rows, chunk, &x2[chunk], s2);
+        s3 = add_column::<A, R>(&rows, chunk, &x3[chunk], s3);
+    }
+    [
+        totals(weights, x[0], s0),
+        totals(weights, x[1], s1),
+        totals(weights, x[2], s2),
+        totals(weights, x[3], s3),
+    ]
+}
+
+/// Compute the products of `R` rows of weights with all rows of `x`. `weights [R, columns]`, `output [R, N]`
+#[inline(always)]
+fn products_of_rows<A: Arithmetic, const R: usize, const WIDE: bool>(
+    weights: &[f32],
+    columns: usize,
+    x: &[f32],
+    output: &mut [f32],
+) {
+    let count = x.len() / columns;
+    let mut rows: [&[f32]; R] = [&[]; R];
+    for (r, row) in rows.iter_mut().enumerate() {
+        *row = &weights[r * columns..(r + 1) * columns];
+    }
+    let mut put = |n: usize, products: [f32; R]| {
+        for r in 0..R {
+            output[r * count + n] = products[r];
+        }
+    };
+    let of_x = |n: usize| &x[n * columns..(n + 1) * columns];
+    let mut n = 0;
+    while WIDE && n + 4 <= count {
+        let four = [of_x(n), of_x(n + 1), of_x(n + 2), of_x(n + 3)];
+        let products = four_of_x::<A, R>(&rows, four);
+        for m in 0..4 {
+            put(n + m, products[m]);
+        }
+        n += 4;
+    }
+    while n < count {
+        put(n, one_of_x::<A, R>(&rows, of_x(n)));
+        n += 1;
+    }
+}
+
+#[inline(always)]
+fn products_body<A: Arithmetic, const WIDE: bool>(
+    weights: &[f32],
+    columns: usize,
+    x: &[f32],
+    output: &mut [f32],
+) {
+    let count = x.len() / columns;
+    let parts = weights.chunks(4 * columns);
+    for (weights, output) in parts.zip(output.chunks_mut(4 * count)) {
+        if weights.len() == 4 * columns {
+            products_of_rows::<A, 4, WIDE>(weights, columns, x, output);
+            continue;
+        }
+        let rows = weights.chunks_exact(columns);
+        for (weights, output) in rows.zip(output.chunks_exact_mut(count)) {
+            products_of_rows::<A, 1, WIDE>(weights, columns, x, output);
+        }
+    }
+}
+
+dispatch! {
+    /// Compute the products of rows of f32 with each row of `x`, with the sums of [`dot`]; with `WIDE`, sums of four rows of
+    /// either fill 16 registers of 16 numbers. `output [rows, N]`
+    pub(super) fn products, products_at [const WIDE: bool] [WIDE] (weights: &[f32], columns: usize, x: &[f32], output: &mut [f32]) = products_body
 }
 
 dispatch! {
@@ -222,6 +349,16 @@ mod tests {
             for level in Level::available() {
                 let mut output = vec![f32::NAN; rows * count];
                 dot_at::<B>(level, &bytes, columns, &x, &mut output);
+                let mut unpacked = vec![0.0; rows * columns];
+                let each = bytes.chunks_exact(row_bytes);
+                for (bytes, weights) in each.zip(unpacked.chunks_exact_mut(columns)) {
+                    unpack_row_at::<B>(level, bytes, weights);
+                }
+                let mut tiled = vec![f32::NAN; rows * count];
+                products_at::<true>(level, &unpacked, columns, &x, &mut tiled);
+                assert_eq!(output, tiled, "{} at {}", format.name(), level.name());
+                products_at::<false>(level, &unpacked, columns, &x, &mut tiled);
+                assert_eq!(output, tiled, "{} at {}", format.name(), level.name());
                 for row in 0..rows {
                     let bytes = &bytes[row * row_bytes..(row + 1) * row_bytes];
                     unpack_row_at::<B>(level, bytes, &mut weights);

@@ -95,6 +95,12 @@ impl Level {
         })
     }
 
+    /// Return whether there are 32 vector registers of 16 numbers, not 16 of 8 or less.
+    #[cfg(feature = "transformer")]
+    pub(crate) fn has_wide_registers(self) -> bool {
+        self.0 == InstructionSet::Avx512
+    }
+
     pub(crate) fn set(self) -> InstructionSet {
         self.0
     }

@@ -5,15 +5,18 @@ use rayon::prelude::*;
 use crate::kernel::block_format::{
     Bf16, F16, F32, Format, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0,
 };
-use crate::kernel::block_product::{dot, unpack_row};
+use crate::kernel::block_product::{dot, products, unpack_row};
 use crate::kernel::bytes::Bytes;
+use crate::kernel::simd::Level;
 use crate::{Error, ErrorKind, Result};
 
 /// Multiplications that one task of the thread pool does at least.
 const TASK: usize = 1 << 17;
 /// Rows of `x` from which the matrix is unpacked in tiles for a blocked product. The result of a row does not depend on the
 /// number of rows below it.
-pub const BLOCKED: usize = 12;
+pub const BLOCKED: usize = 33;
+/// Rows of `x` from which a row of the matrix is unpacked before it is multiplied.
+const FEW: usize = 4;
 /// Numbers of an unpacked tile at most: it stays in the second-level cache.
 const TILE: usize = 1 << 17;
 
@@ -258,6 +261,8 @@ impl View<'_> {
             let part = first..first + output.len() / count;
             if blocked {
                 self.tile(x, part, output);
+            } else if count >= FEW {
+                self.few(x, part, output);
             } else {
                 let bytes = &self.bytes[part.start * self.row_bytes..part.end * self.row_bytes];
                 with_block!(self.format, B => dot::<B>(bytes, self.columns, x, output));
@@ -276,6 +281,42 @@ impl View<'_> {
         }
     }
 
+    /// Compute columns of the product with a few rows of `x`: a row of the matrix is unpacked once for all of them.
+    /// `output [rows, N]`
+    fn few(&self, x: &[f32], rows: std::ops::Range<usize>, output: &mut [f32]) {
+        /// Rows that are unpacked at once; they stay in the first-level cache.
+        const ROWS: usize = 4;
+        thread_local! {
+            static WEIGHTS: std::cell::RefCell<Vec<f32>> = const { std::cell::RefCell::new(Vec::new()) };
+        }
+        // As many sums as the registers of the instruction set hold.
+        let multiply = match Level::current().has_wide_registers() {
+            true => products::<true>,
+            false => products::<false>,
+        };
+        let count = x.len() / self.columns;
+        let bytes = &self.bytes[rows.start * self.row_bytes..rows.end * self.row_bytes];
+        if let (Format::F32, Ok(weights)) = (self.format, bytemuck::try_cast_slice(bytes)) {
+            return multiply(weights, self.columns, x, output);
+        }
+        WEIGHTS.with_borrow_mut(|weights| {
+            let parts = bytes.chunks(ROWS * self.row_bytes);
+            for (bytes, output) in parts.zip(output.chunks_mut(ROWS * count)) {
+                weights.resize(bytes.len() / self.row_bytes * self.columns, 0.0);
+                self.unpack(bytes, weights);
+                multiply(weights, self.columns, x, output);
+            }
+        });
+    }
+
+    /// Convert whole rows to f32.
+    fn unpack(&self, bytes: &[u8], weights: &mut [f32]) {
+        let rows = bytes.chunks_exact(self.row_bytes);
+        for (bytes, weights) in rows.zip(weights.chunks_exact_mut(self.columns)) {
+            with_block!(self.format, B => unpack_row::<B>(bytes, weights));
+        }
+    }
+
     /// Compute columns of the product by unpacking rows of the matrix. `output [rows, N]`
     fn tile(&self, x: &[f32], rows: std::ops::Range<usize>, output: &mut [f32]) {
         thread_local! {
@@ -287,10 +328,7 @@ impl View<'_> {
         }
         WEIGHTS.with_borrow_mut(|weights| {
             weights.resize(rows.len() * self.columns, 0.0);
-            let each = bytes.chunks_exact(self.row_bytes);
-            for (bytes, weights) in each.zip(weights.chunks_exact_mut(self.columns)) {
-                with_block!(self.format, B => unpack_row::<B>(bytes, weights));
-            }
+            self.unpack(bytes, weights);
             multiply_transposed(weights, x, self.columns, output);
         });
     }
