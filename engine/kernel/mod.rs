@@ -8,6 +8,7 @@ pub mod activation;
 pub mod adamw;
 pub mod allocator;
 pub mod attention;
+pub mod attention_product;
 pub mod blend;
 #[cfg(feature = "transformer")]
 pub mod block_format;

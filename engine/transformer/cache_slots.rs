@@ -11,7 +11,8 @@ use std::collections::BTreeSet;
 use rayon::prelude::*;
 
 use crate::hook::CodecAxis;
-use crate::kernel::attention::{self, Rows, add_products};
+use crate::kernel::attention;
+use crate::kernel::attention_product::{Rows, add_products};
 use crate::transformer::attention_sums::AttentionSums;
 use crate::transformer::cache_page::{Block, Page};
 use crate::transformer::{LayerPlan, Storage};
