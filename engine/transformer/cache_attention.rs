@@ -8,11 +8,11 @@ use crate::hook::{HeadReduction, KeepNeeds};
 use crate::kernel::vector::add_scaled;
 use crate::transformer::Configuration;
 use crate::transformer::Row;
-use crate::transformer::cache::Cache;
+use crate::transformer::cache::{Cache, Sequence};
 use crate::transformer::cache_slots::{PARALLEL_HEADS, Slots, Visibility};
 use crate::transformer::eviction::{reduction, window};
 
-/// Multiplications above which the rows of a sequence are computed by several threads.
+/// Multiplications above which the rows of a sequence, or several sequences, are computed by several threads.
 const PARALLEL: usize = 1 << 16;
 
 /// Attention of each sequence's last row, averaged over heads, by position; not a number for evicted positions.
@@ -36,34 +36,86 @@ pub(super) fn attend(
     let stride = shape.heads * shape.head_width;
     let source = cache.plan.layers[layer].source;
     let mut output = vec![0.0; queries.len()];
-    let (mut last_rows, mut start) = (Vec::new(), 0);
-    for rows in rows.chunk_by(|a, b| a.sequence == b.sequence) {
-        let span = start..start + rows.len() * stride;
-        start = span.end;
-        let (queries, output) = (&queries[span.clone()], &mut output[span]);
-        let sequence = &mut cache.sequences[rows[0].sequence];
-        let pass = GroupPass {
+    let chunks: Vec<&[Row]> = rows.chunk_by(|a, b| a.sequence == b.sequence).collect();
+    let (mut passes, mut work) = (Vec::with_capacity(chunks.len()), 0);
+    let (mut queries, mut rest) = (queries, &mut output[..]);
+    let mut sequences = cache.sequences.iter_mut().enumerate();
+    for rows in chunks {
+        // Rows are numbered sequence by sequence, in their order.
+        let Some((_, sequence)) = sequences.find(|(index, _)| *index == rows[0].sequence) else {
+            debug_assert!(
+                false,
+                "rows of sequence {} are out of order",
+                rows[0].sequence
+            );
+            break;
+        };
+        let (own_queries, other_queries) = queries.split_at(rows.len() * stride);
+        let (own_output, other_output) = rest.split_at_mut(rows.len() * stride);
+        (queries, rest) = (other_queries, other_output);
+        work += own_output.len() * sequence.next as usize;
+        passes.push(SequencePass {
             shape,
-            scale: shape.scale(layer),
-            window: shape.window(layer),
-            statistics: sequence.statistics[layer],
             layer,
             source,
             rows,
             watched,
-        };
-        let head_groups = &mut sequence.layers[source];
-        let attention = pass.run_all(head_groups, queries, output, stride);
-        if let (true, Some(last)) = (watched, rows.last()) {
-            // Positions run to the end of the text, kept or not.
-            let mut seen = vec![f32::NAN; sequence.next as usize];
-            for (slots, attention) in head_groups.iter().zip(&attention) {
-                add_by_position(slots, attention, shape.heads, &mut seen);
-            }
-            last_rows.push((*last, seen));
-        }
+            sequence,
+            queries: own_queries,
+            output: own_output,
+        });
     }
+    let last_rows = if passes.len() > 1 && work > PARALLEL {
+        passes
+            .into_par_iter()
+            .filter_map(SequencePass::run)
+            .collect()
+    } else {
+        passes.into_iter().filter_map(SequencePass::run).collect()
+    };
     (output, last_rows)
+}
+
+/// Attention of one sequence's new rows.
+struct SequencePass<'a> {
+    shape: &'a Configuration,
+    layer: usize,
+    /// The layer whose slots are read.
+    source: usize,
+    rows: &'a [Row],
+    watched: bool,
+    sequence: &'a mut Sequence,
+    /// `[rows, H · d]`
+    queries: &'a [f32],
+    /// `[rows, H · d]`
+    output: &'a mut [f32],
+}
+
+impl SequencePass<'_> {
+    /// Compute the output of all rows. Returns the attention of the last one if it is watched.
+    fn run(self) -> Option<(Row, Vec<f32>)> {
+        let (shape, sequence) = (self.shape, self.sequence);
+        let pass = GroupPass {
+            shape,
+            scale: shape.scale(self.layer),
+            window: shape.window(self.layer),
+            statistics: sequence.statistics[self.layer],
+            layer: self.layer,
+            source: self.source,
+            rows: self.rows,
+            watched: self.watched,
+        };
+        let head_groups = &mut sequence.layers[self.source];
+        let stride = shape.heads * shape.head_width;
+        let attention = pass.run_all(head_groups, self.queries, self.output, stride);
+        let last = self.rows.last().filter(|_| self.watched)?;
+        // Positions run to the end of the text, kept or not.
+        let mut seen = vec![f32::NAN; sequence.next as usize];
+        for (slots, attention) in head_groups.iter().zip(&attention) {
+            add_by_position(slots, attention, shape.heads, &mut seen);
+        }
+        Some((*last, seen))
+    }
 }
 
 /// Attention of one sequence's new rows in one head group.
