@@ -264,6 +264,7 @@ impl Conversion {
                     Difference::None => Change::None,
                     Difference::Rows(rows) => Change::Rows(inverse(&rows)),
                     Difference::Transposed => Change::Transposed,
+                    Difference::Added(offset) => Change::Added(offset),
                 };
                 let source = StoredTensor {
                     shape: dimensions.to_vec(),

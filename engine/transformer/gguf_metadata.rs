@@ -58,6 +58,17 @@ pub(super) fn add_settings(metadata: &mut Metadata, shape: &Configuration) -> Re
     if window > 0 {
         metadata.integer(&key("attention.sliding_window"), window)?;
     }
+    for (name, cap) in [
+        ("attn_logit_softcapping", shape.attention_cap),
+        ("final_logit_softcapping", shape.logit_cap),
+    ] {
+        if cap > 0.0 {
+            metadata.number(&key(name), cap);
+        }
+    }
+    if let Some(rope) = &shape.local_rope {
+        metadata.number(&key("rope.freq_base_swa"), rope.base().0 as f32);
+    }
     if shape.types > 0 {
         metadata.integer("tokenizer.ggml.token_type_count", shape.types)?;
     }

@@ -27,7 +27,7 @@ pub(super) struct GgufModel {
 }
 
 /// Names of modules in GGUF files; `{}` is the layer.
-const MODULES: [(Role, &str); 21] = [
+const MODULES: [(Role, &str); 23] = [
     (Role::TokenEmbedding, "token_embd"),
     (Role::PositionEmbedding, "position_embd"),
     (Role::TypeEmbedding, "token_types"),
@@ -40,10 +40,12 @@ const MODULES: [(Role, &str); 21] = [
     (Role::QueryNorm, "blk.{}.attn_q_norm"),
     (Role::KeyNorm, "blk.{}.attn_k_norm"),
     (Role::AttentionOutput, "blk.{}.attn_output"),
+    (Role::AttentionPostNorm, "blk.{}.post_attention_norm"),
     (Role::FeedForwardNorm, "blk.{}.ffn_norm"),
     (Role::Gate, "blk.{}.ffn_gate"),
     (Role::Up, "blk.{}.ffn_up"),
     (Role::Down, "blk.{}.ffn_down"),
+    (Role::FeedForwardPostNorm, "blk.{}.post_ffw_norm"),
     (Role::FinalNorm, "output_norm"),
     (Role::HeadTransform, "cls"),
     (Role::HeadNorm, "cls_norm"),
@@ -187,6 +189,14 @@ pub(super) fn settings(file: &Gguf<'_>, family: &Family) -> Result<Value> {
     ] {
         set(keys.norm_epsilon.0, json!(file.positive(&key(of))?));
     }
+    for name in ["attn_logit_softcapping", "final_logit_softcapping"] {
+        set(name, json!(file.positive(&key(name))?));
+    }
+    set("query_pre_attn_scalar", attention_scalar(file, family)?);
+    // What layers with windows rotate by; most files have no key for it.
+    let local = file.positive(&key("rope.freq_base_swa"))?;
+    let usual = (family.gguf == "gemma3").then_some(1e4);
+    set("rope_local_base_freq", json!(local.or(usual)));
     set("rope_theta", json!(file.positive(&key("rope.freq_base"))?));
     set("rope_scaling", rope_scaling(file, &key)?);
     set("partial_rotary_factor", json!(rotated_part(file, &key)?));
@@ -218,6 +228,23 @@ pub(super) fn settings(file: &Gguf<'_>, family: &Family) -> Result<Value> {
         set("eos_token_id", ends.into());
     }
     Ok(Value::Object(json))
+}
+
+/// Return the number that the scale of Gemma's attention is the root of, for which files have no key: the width of a head, but
+/// in its largest models the share of the width that a head has.
+fn attention_scalar(file: &Gguf<'_>, family: &Family) -> Result<Value> {
+    let largest = match family.gguf {
+        "gemma2" => 46,
+        "gemma3" => 62,
+        _ => return Ok(Value::Null),
+    };
+    let count = |name: &str| file.integer(&format!("{}.{name}", family.gguf));
+    if count("block_count")? == Some(largest) {
+        let (width, heads) = (count("embedding_length")?, count("attention.head_count")?);
+        let share = width.zip(heads).map(|(width, heads)| width / heads.max(1));
+        return Ok(json!(share));
+    }
+    Ok(json!(count("attention.key_length")?))
 }
 
 /// Read the part of a head's components that is rotated; `None` for all of them.
@@ -342,12 +369,18 @@ pub(super) enum Difference {
     Rows(Vec<usize>),
     /// The folder stores the matrix `[in, out]`.
     Transposed,
+    /// The numbers of the file are larger by this.
+    Added(f32),
 }
 
 /// Return how a tensor of a shape differs between files and folders.
 pub(super) fn difference(role: Role, shape: &Configuration, tensor: &[usize]) -> Difference {
     if shape.family().transposed && tensor.len() == 2 && !role.is_embedding() {
         return Difference::Transposed;
+    }
+    let offset = shape.family().gain_offset;
+    if role.is_norm() && offset != 0.0 {
+        return Difference::Added(offset);
     }
     let heads = match role {
         Role::Query => shape.heads,
@@ -382,6 +415,7 @@ fn original(tensor: &StoredTensor, role: Role, shape: &Configuration) -> Result<
         Difference::None => Ok(tensor.clone()),
         Difference::Rows(order) => tensor.reordered(&order),
         Difference::Transposed => tensor.transposed(),
+        Difference::Added(offset) => tensor.added(-offset),
     }
 }
 

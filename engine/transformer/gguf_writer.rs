@@ -131,6 +131,8 @@ pub(super) enum Change {
     Rows(Vec<usize>),
     /// Rows become columns.
     Transposed,
+    /// A number is added to each number.
+    Added(f32),
 }
 
 /// A tensor to write.
@@ -181,6 +183,7 @@ impl OutputTensor {
             Change::None => None,
             Change::Rows(order) => Some(self.source.reordered(order)?),
             Change::Transposed => Some(self.source.transposed()?),
+            Change::Added(number) => Some(self.source.added(*number)?),
         };
         let matrix = &changed.as_ref().unwrap_or(&self.source).matrix;
         if matrix.format() == self.format {

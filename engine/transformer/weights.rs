@@ -55,6 +55,16 @@ impl StoredTensor {
         Ok(Self { shape, matrix })
     }
 
+    /// Copy a tensor with a number added to each of its numbers, as f32.
+    pub(super) fn added(&self, number: f32) -> Result<Self> {
+        let values: Vec<f32> = self.values().iter().map(|value| value + number).collect();
+        let (rows, columns) = self.matrix.dimensions();
+        Ok(Self {
+            shape: self.shape.clone(),
+            matrix: Stored::pack(Format::F32, &values, rows, columns)?,
+        })
+    }
+
     /// Copy a matrix with rows and columns exchanged, blocks as f32.
     pub(super) fn transposed(&self) -> Result<Self> {
         let (rows, columns) = self.matrix.dimensions();

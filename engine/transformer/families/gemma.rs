@@ -10,7 +10,7 @@ use crate::transformer::settings::Settings;
 /// Gemma: gains are stored less 1, embeddings are scaled by √D.
 pub(super) const GEMMA: Family = Family {
     model_types: &["gemma"],
-    gguf: "",
+    gguf: "gemma",
     class: "Gemma",
     keys: Keys {
         activation: ("hidden_act", "gelu_pytorch_tanh"),
@@ -25,6 +25,7 @@ pub(super) const GEMMA: Family = Family {
 /// Gemma with norms before and after, caps, and windows on every other layer.
 pub(super) const GEMMA2: Family = Family {
     model_types: &["gemma2"],
+    gguf: "gemma2",
     class: "Gemma2",
     keys: Keys {
         activation: ("hidden_activation", "gelu_pytorch_tanh"),
@@ -52,6 +53,7 @@ pub(super) const GEMMA2: Family = Family {
 /// Gemma 2 with norms of queries and keys, and other rotations on layers with windows.
 pub(super) const GEMMA3: Family = Family {
     model_types: &["gemma3_text"],
+    gguf: "gemma3",
     class: "Gemma3",
     optional: &[],
     ..GEMMA2
