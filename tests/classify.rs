@@ -225,3 +225,33 @@ fn the_command_tunes_measures_and_tells() {
     let error = bad(&["--model", "tuned", "--fields", "1,9", "train.tsv"]);
     assert!(error.contains("column 9"), "{error}");
 }
+
+/// A BertForSequenceClassification, which has no language-model head: `tests/golden/classifier/make.py` made it.
+#[test]
+fn a_classifier_of_hugging_face_predicts_the_same() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/classifier");
+    let classifier = Classifier::open(&folder).unwrap();
+    assert_eq!(classifier.labels(), ["bad", "good", "neither"]);
+    let golden = std::fs::read_to_string(folder.join("golden.json")).unwrap();
+    let golden: serde_json::Value = serde_json::from_str(&golden).unwrap();
+    let rows = golden.as_array().unwrap();
+    let texts: Vec<LabelledText> = rows
+        .iter()
+        .map(|row| LabelledText {
+            text: row["text"].as_str().unwrap().into(),
+            pair: row["pair"].as_str().map(str::to_string),
+            label: String::new(),
+        })
+        .collect();
+    let predictions = classifier.predict(&texts).unwrap();
+    assert_eq!(predictions.len(), 3);
+    for (row, found) in rows.iter().zip(&predictions) {
+        let expected = support::transformer::floats(&row["probabilities"]);
+        support::transformer::near(
+            &found.probabilities,
+            &expected,
+            1e-5,
+            &row["text"].to_string(),
+        );
+    }
+}

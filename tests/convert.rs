@@ -133,16 +133,25 @@ fn models_are_the_same_in_files_and_folders() {
         ("llama-gelu", changed_yarn, vec![]),
         ("llama-gelu", long, vec![]),
         ("llama-gelu", part, vec![]),
+        ("gemma", json!({}), vec![]),
+        ("gemma2", json!({"query_pre_attn_scalar": 16}), vec![]),
+        (
+            "gemma3",
+            json!({"query_pre_attn_scalar": 16, "layer_types": vec!["sliding_attention"; 3]}),
+            vec![],
+        ),
     ];
     for (name, config, tensors) in cases {
         let own = tempfile::tempdir().unwrap();
         let golden = family(own.path(), name, config, &tensors);
         let (_, back) = there_and_back(own.path(), &ids(&golden["ids"]));
         let settings = &back.configuration().json;
-        let class = if name == "qwen3" {
-            "Qwen3ForCausalLM"
-        } else {
-            "LlamaForCausalLM"
+        let class = match name {
+            "qwen3" => "Qwen3ForCausalLM",
+            "gemma" => "GemmaForCausalLM",
+            "gemma2" => "Gemma2ForCausalLM",
+            "gemma3" => "Gemma3ForCausalLM",
+            _ => "LlamaForCausalLM",
         };
         assert_eq!(settings["architectures"][0], class);
         assert_eq!(settings["attention_bias"] == true, !tensors.is_empty());
@@ -463,7 +472,9 @@ fn tensors_of_other_types_are_reported_as_left_out() {
 #[test]
 fn models_that_a_file_cannot_hold_are_refused() {
     let cases = [
-        ("gemma2", "architectures of GGUF files: llama"),
+        ("olmo2", "architectures of GGUF files: llama"),
+        ("gemma2", "the scale of its attention"),
+        ("gemma3", "the windows of its attention"),
         ("mixtral", "models of type mixtral"),
         ("roberta", "models of type roberta"),
         ("gpt-neox", "models of type gpt_neox"),

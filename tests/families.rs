@@ -148,11 +148,25 @@ fn models_without_a_language_head_are_named() {
         let mut golden = golden(&Path::new(GOLDEN).join(name).with_extension("json"));
         golden["config"]["architectures"] = serde_json::json!([architecture]);
         golden["config"]["tie_word_embeddings"] = (advice == "ForMaskedLM").into();
+        let tokens = ids(&golden["ids"]);
+        let batch = TokenBatch::new(tokens.clone(), tokens.len());
+        let rows = |model: &Transformer| -> Vec<f32> {
+            let x = network(model).forward(&batch, None, None).unwrap();
+            x.flatten_all().unwrap().to_vec1().unwrap()
+        };
+        write_folder(folder.path(), &golden);
+        let whole = rows(&Transformer::open_encoder(folder.path()).unwrap());
         golden["shapes"]
             .as_object_mut()
             .unwrap()
             .retain(|name, _| !name.starts_with(head));
         write_folder(folder.path(), &golden);
+        // Its rows are those of the whole model, and it has no logits.
+        let encoder = Transformer::open_encoder(folder.path()).unwrap();
+        assert_eq!(rows(&encoder), whole, "{name}");
+        let x = network(&encoder).forward(&batch, None, None).unwrap();
+        let refused = network(&encoder).logits(&x).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Unsupported, "{refused}");
         let error = Transformer::open(folder.path()).unwrap_err();
         let text = error.to_string();
         let named = text.contains(&format!("{architecture} has no language-model head"));

@@ -8,7 +8,7 @@ mod support;
 
 use std::path::{Path, PathBuf};
 
-use brillm::transformer::{LogitsFor, TokenBatch, Transformer};
+use brillm::transformer::{Embedder, LogitsFor, TokenBatch, Transformer};
 use serde_json::Value;
 use support::transformer::{decode, full_plan, ids, near, network, prefill};
 
@@ -18,10 +18,10 @@ fn golden(name: &str) -> Value {
     serde_json::from_str(&text).unwrap()
 }
 
-fn open(file: &str) -> Transformer {
+fn file_of(file: &str) -> PathBuf {
     let folder =
         std::env::var_os("BRILLM_MODELS").expect("BRILLM_MODELS names the folder of models/fetch");
-    Transformer::open(&PathBuf::from(folder).join(file)).unwrap()
+    PathBuf::from(folder).join(file)
 }
 
 /// The rows of a golden file: each with columns and their numbers.
@@ -44,7 +44,10 @@ fn rows(golden: &Value) -> Vec<(usize, Vec<usize>, Vec<f32>)> {
 }
 
 fn decoder_agrees(file: &str, golden_name: &str) {
-    let (model, golden) = (open(file), golden(golden_name));
+    let (model, golden) = (
+        Transformer::open(&file_of(file)).unwrap(),
+        golden(golden_name),
+    );
     let tokens = ids(&golden["ids"]);
     assert_eq!(
         model.encode(golden["text"].as_str().unwrap()).unwrap(),
@@ -84,20 +87,40 @@ fn gemma3_agrees_with_hugging_face() {
 #[test]
 #[ignore = "needs BRILLM_MODELS, see models/fetch"]
 fn minilm_agrees_with_hugging_face() {
-    let (model, golden) = (open("all-MiniLM-L6-v2"), golden("minilm"));
-    let tokens = ids(&golden["ids"]);
-    assert_eq!(
-        model.encode(golden["text"].as_str().unwrap()).unwrap(),
-        tokens,
-        "ids"
+    let (embedder, golden) = (
+        Embedder::open(&file_of("all-MiniLM-L6-v2")).unwrap(),
+        golden("minilm"),
     );
+    let (model, tokens) = (embedder.transformer(), ids(&golden["ids"]));
+    let text = golden["text"].as_str().unwrap();
+    let (before, after) = model.tokenizer().frame();
+    let own = [before, model.tokenizer().encode(text).unwrap(), after].concat();
+    assert_eq!(own, tokens, "ids");
     let batch = TokenBatch::new(tokens.clone(), tokens.len());
-    let hidden = network(&model).forward(&batch, None, None).unwrap();
+    let hidden = network(model).forward(&batch, None, None).unwrap();
     let hidden: Vec<f32> = hidden.flatten_all().unwrap().to_vec1().unwrap();
-    let width = network(&model).configuration().width;
+    let width = embedder.width();
     for (row, columns, expected) in rows(&golden) {
         let states = &hidden[row * width..][..width];
         let found: Vec<f32> = columns.iter().map(|&column| states[column]).collect();
         near(&found, &expected, 1e-4, &format!("row {row}"));
     }
+    // The mean of all rows, of length 1; texts in a batch do not change each other.
+    let mut mean: Vec<f32> = (0..width)
+        .map(|column| hidden.iter().skip(column).step_by(width).sum::<f32>())
+        .collect();
+    let length = mean.iter().map(|x| x * x).sum::<f32>().sqrt();
+    mean.iter_mut().for_each(|x| *x /= length);
+    let vectors = embedder
+        .embed(&["A dog.", text, "Somebody counts the steps of a lighthouse."])
+        .unwrap();
+    near(&vectors[1], &mean, 1e-5, "vector");
+    let similar =
+        |a: usize| -> f32 { vectors[1].iter().zip(&vectors[a]).map(|(x, y)| x * y).sum() };
+    assert!(
+        similar(2) > similar(0) + 0.2,
+        "{} and {}",
+        similar(2),
+        similar(0)
+    );
 }

@@ -19,6 +19,8 @@ mod convert;
 mod corpus;
 #[cfg(feature = "gpu")]
 mod devices;
+#[cfg(feature = "transformer")]
+mod embed;
 #[cfg(feature = "endpoint")]
 mod endpoint;
 mod eval;
@@ -124,6 +126,8 @@ enum Command {
     Serve(serve::Arguments),
     #[cfg(feature = "transformer")]
     Classify(classify::Arguments),
+    #[cfg(feature = "transformer")]
+    Embed(embed::Arguments),
     Completions(completions::Arguments),
     Man(man::Arguments),
 }
@@ -202,6 +206,8 @@ pub fn run(
         Command::Serve(command) => command.run(&arguments.plugins),
         #[cfg(feature = "transformer")]
         Command::Classify(command) => command.run(),
+        #[cfg(feature = "transformer")]
+        Command::Embed(command) => command.run(),
         Command::Completions(command) => command.run(),
         Command::Man(command) => command.run(),
     });

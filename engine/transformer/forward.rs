@@ -87,15 +87,16 @@ impl Network {
     /// Compute the logits of all V tokens. `[N, D]` → `[N, V]`
     ///
     /// # Errors
-    /// [`ErrorKind::Numeric`] when tensor arithmetic fails.
+    /// [`ErrorKind::Numeric`] when tensor arithmetic fails; [`ErrorKind::Unsupported`] without a language-model head.
     pub fn logits(&self, x: &Tensor) -> Result<Tensor> {
-        let mut logits = match &self.head.transform {
+        let head = self.head.as_ref().ok_or_else(|| self.lacks_head())?;
+        let mut logits = match &head.transform {
             Some((linear, norm)) => {
                 // BERT transforms the rows before the output matrix.
                 let x = self.shape.activation.forward(&linear.forward(x)?)?;
-                self.head.matrix.forward(&norm.forward(&x)?)?
+                head.matrix.forward(&norm.forward(&x)?)?
             }
-            None => self.head.matrix.forward(x)?,
+            None => head.matrix.forward(x)?,
         };
         let (scale, cap) = (self.shape.logit_scale, f64::from(self.shape.logit_cap));
         if scale != 1.0 {

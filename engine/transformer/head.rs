@@ -1,8 +1,8 @@
-//! The head of a language model: its matrix, and the check that weights have one.
+//! The head of a language model: its matrix, and whether weights have one.
 
 use crate::transformer::family::Role;
 use crate::transformer::matrix::Matrix;
-use crate::transformer::network::Loader;
+use crate::transformer::network::{Loader, Network};
 use crate::transformer::weights::{Linear, Norm};
 use crate::{Error, ErrorKind, Result};
 
@@ -13,21 +13,39 @@ pub(super) struct Head {
     pub(super) matrix: Linear,
 }
 
+impl Network {
+    /// The error of a network without a language-model head that is asked for logits.
+    pub(super) fn lacks_head(&self) -> Error {
+        let shape = &self.shape;
+        let architecture = shape.json["architectures"][0].as_str();
+        let name = architecture.unwrap_or(shape.family().model_types[0]);
+        let what = format!("{name} has no language-model head, which gives the logits of tokens");
+        let kind = if shape.causal() {
+            "ForCausalLM"
+        } else {
+            "ForMaskedLM"
+        };
+        Error::new(ErrorKind::Unsupported, what).advice(format!(
+            "use the weights of a {kind} model; brillm embed represents texts by the rows of such a model, and \
+             brillm classify predicts the labels of a BertForSequenceClassification"
+        ))
+    }
+}
+
 impl Loader<'_> {
-    /// Check that the weights have a language-model head: those of an encoder of texts or of a classifier have none.
-    pub(super) fn check_head(&self) -> Result<()> {
+    /// Return whether the weights have no language-model head: those of an encoder of texts or of a classifier.
+    fn lacks_head(&self) -> Result<bool> {
         let tied = |role: &Role| *role == Role::Head && self.shape.tied;
         let roles = [Role::HeadTransform, Role::HeadBias, Role::Head]
             .into_iter()
             .filter(|role| self.family.has(*role) && !tied(role));
-        let architecture = self.shape.json["architectures"][0].as_str();
         let languages = [
             "ForCausalLM",
             "LMHeadModel",
             "ForMaskedLM",
             "ForPreTraining",
         ];
-        let other = match architecture {
+        let other = match self.shape.json["architectures"][0].as_str() {
             Some(name) => !languages.iter().any(|kind| name.ends_with(kind)),
             None => !self.shape.causal(),
         };
@@ -36,27 +54,19 @@ impl Loader<'_> {
             let has = |kind: &&str| self.weights.has(&format!("{path}.{kind}"));
             Ok(!["weight", "bias"].iter().any(has))
         };
-        let mut lacking = false;
         for role in roles.filter(|_| other) {
-            lacking |= lacks(role)?;
+            if lacks(role)? {
+                return Ok(true);
+            }
         }
-        if !lacking {
-            return Ok(());
-        }
-        let name = architecture.unwrap_or(self.family.model_types[0]);
-        let what = format!("{name} has no language-model head, which gives the logits of tokens");
-        let kind = if self.shape.causal() {
-            "ForCausalLM"
-        } else {
-            "ForMaskedLM"
-        };
-        Err(Error::new(ErrorKind::Unsupported, what).advice(format!(
-            "use the weights of a {kind} model; texts are classified by a model of brillm classify --train"
-        )))
+        Ok(false)
     }
 
-    /// Load the head; `tokens` is the table of embeddings, which tied heads share. `[V, D]`
-    pub(super) fn head(&self, tokens: &Matrix) -> Result<Head> {
+    /// Load the head, if there is one; `tokens` is the table of embeddings, which tied heads share. `[V, D]`
+    pub(super) fn head(&self, tokens: &Matrix) -> Result<Option<Head>> {
+        if self.lacks_head()? {
+            return Ok(None);
+        }
         let (vocabulary, width) = self.shape.dimensions(Role::Head);
         let bias = self.optional(Role::HeadBias, || {
             let path = self.path(Role::HeadBias, 0)?;
@@ -81,6 +91,6 @@ impl Loader<'_> {
             )?;
             Ok((linear, norm))
         })?;
-        Ok(Head { transform, matrix })
+        Ok(Some(Head { transform, matrix }))
     }
 }

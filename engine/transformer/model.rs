@@ -64,6 +64,17 @@ impl Body {
         }
     }
 
+    /// Build layers whose rows are used rather than their logits: they may have no language-model head.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn encoder(shape: Configuration, weights: &Weights) -> Result<Self> {
+        match shape.architecture {
+            Architecture::Lstm => Self::new(shape, weights),
+            _ => Network::encoder(shape, weights).map(Self::Network),
+        }
+    }
+
     /// Return the sizes and options.
     pub fn configuration(&self) -> &Configuration {
         match self {
@@ -181,20 +192,34 @@ impl Transformer {
             bytes.release();
             model
         } else {
-            Self::open_folder(path)?
+            Self::open_folder(path, Body::new)?
         };
         // Reading a vocabulary leaves tens of megabytes of free pages.
         allocator::trim();
         Ok(model)
     }
 
-    fn open_folder(path: &Path) -> Result<Self> {
+    /// Open a folder whose rows are used rather than its logits: the model may have no language-model head.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_encoder(path: &Path) -> Result<Self> {
+        match is_gguf(path) {
+            true => Self::open(path),
+            false => Self::open_folder(path, Body::encoder),
+        }
+    }
+
+    fn open_folder(
+        path: &Path,
+        build: fn(Configuration, &Weights) -> Result<Body>,
+    ) -> Result<Self> {
         let shape = folder::read_configuration(path)?;
         let chat_template = ChatTemplate::open_folder(path)?;
         let weights = folder::open_weights(path)?;
         let in_path = |error: crate::Error| error.at(path.display());
         weights.check().map_err(in_path)?;
-        let body = Body::new(shape, &weights).map_err(in_path)?;
+        let body = build(shape, &weights).map_err(in_path)?;
         // After the weights, which show that the vocabulary has the stated size.
         let tokenizer = folder::read_tokenizer(path, body.configuration().vocabulary)?;
         let record: Value = download::read_text(&path.join(folder::RECORD))

@@ -17,7 +17,8 @@ pub struct Network {
     pub(super) embedding: Embedding,
     pub(super) layers: Vec<Layer>,
     pub(super) final_norm: Option<Norm>,
-    pub(super) head: Head,
+    /// None for an encoder of texts or a classifier.
+    pub(super) head: Option<Head>,
     /// Whether a text beyond the context was reported; shared by copies.
     reported: Arc<AtomicBool>,
 }
@@ -275,8 +276,20 @@ impl Network {
     ///
     /// # Errors
     /// [`ErrorKind::Format`] naming a tensor that is missing or has the wrong shape; [`ErrorKind::Unsupported`] for
-    /// a recurrent network.
+    /// a recurrent network, and for weights without a language-model head.
     pub fn new(shape: Configuration, weights: &Weights) -> Result<Self> {
+        let network = Self::encoder(shape, weights)?;
+        match network.head {
+            Some(_) => Ok(network),
+            None => Err(network.lacks_head()),
+        }
+    }
+
+    /// Build a network whose rows are used rather than its logits: it may have no language-model head.
+    ///
+    /// # Errors
+    /// As [`Self::new`], but for the head.
+    pub fn encoder(shape: Configuration, weights: &Weights) -> Result<Self> {
         if shape.architecture == Architecture::Lstm {
             return Err(Error::new(
                 ErrorKind::Unsupported,
@@ -284,7 +297,6 @@ impl Network {
             ));
         }
         let loader = Loader::new(&shape, weights);
-        loader.check_head()?;
         let tokens = loader.table(Role::TokenEmbedding)?;
         let table = |role| loader.optional(role, || loader.table(role));
         let norm = |role| loader.norm(role, 0);
@@ -341,9 +353,10 @@ impl Network {
     pub fn parameters(&self) -> usize {
         let tables = self.embedding.tables().map(Matrix::count);
         let norms = [&self.embedding.norm, &self.final_norm];
-        let transform = self.head.transform.as_ref();
+        let head = self.head.as_ref();
+        let transform = head.and_then(|head| head.transform.as_ref());
         // The head's matrix is counted below: subtract it where it is the embedding.
-        let shared = if self.shape.tied {
+        let shared = if self.shape.tied && head.is_some() {
             self.embedding.tokens.count()
         } else {
             0
@@ -353,7 +366,7 @@ impl Network {
             + self.embedding.projection.as_ref().map_or(0, Linear::count)
             + norms.into_iter().flatten().map(Norm::count).sum::<usize>()
             + transform.map_or(0, |(linear, norm)| linear.count() + norm.count())
-            + self.head.matrix.count()
+            + head.map_or(0, |head| head.matrix.count())
             - shared
     }
 
@@ -365,11 +378,12 @@ impl Network {
             .map(|table| table.bytes() * self.shape.embedding_width / table.count().max(1))
             .sum();
         let norms = [&self.embedding.norm, &self.final_norm];
-        let transform = self.head.transform.as_ref();
+        let head = self.head.as_ref();
+        let transform = head.and_then(|head| head.transform.as_ref());
         rows + self.layers.iter().map(Layer::bytes).sum::<usize>()
             + 4 * norms.into_iter().flatten().map(Norm::count).sum::<usize>()
             + transform.map_or(0, |(linear, norm)| linear.bytes() + 4 * norm.count())
-            + self.head.matrix.bytes()
+            + head.map_or(0, |head| head.matrix.bytes())
     }
 }
 
