@@ -133,7 +133,7 @@ impl Classifier {
     /// Predict the label of each text.
     ///
     /// # Errors
-    /// As [`Tokenizer::encode`] and [`crate::transformer::Body::forward`].
+    /// As [`crate::text::Tokenizer::encode`] and [`crate::transformer::Body::forward`].
     ///
     /// # Complexity
     /// One forward pass over all tokens; texts of similar length share a batch.
