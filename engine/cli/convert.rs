@@ -13,7 +13,7 @@ use crate::{Error, ErrorKind, Result};
 /// Convert a transformer between a folder in Hugging Face's layout and a GGUF file.
 ///
 /// A folder gets config.json, model.safetensors and tokenizer.json; it cannot hold q8_0 and q4_0. A GGUF file gets the
-/// architectures llama, qwen2, qwen3 and gpt2. What a file cannot hold is refused. A tokenizer that GGUF has no name
+/// architectures llama, qwen2, qwen3, gpt2, gemma, gemma2 and gemma3. What a file cannot hold is refused. A tokenizer that GGUF has no name
 /// for is stored as its tokenizer.json too, which not every program reads.
 ///
 /// Norms and biases stay f32 in a GGUF file. Matrices whose rows are not whole blocks of 32 become f16; with q4_0 the
