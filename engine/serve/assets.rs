@@ -35,7 +35,7 @@ fn unknown_path(path: &str) -> ApiError {
         "/completions" | "/chat/completions" | "/models" => {
             " (the base address of OpenAI's clients ends with /v1)"
         }
-        "/v1/embeddings" => ": the models have no embeddings of texts",
+        "/v1/embeddings" => ": brillm embed prints embeddings of texts",
         path if path.starts_with("/v1") => {
             " (there are /v1/completions, /v1/chat/completions, /v1/models and /v1/models/{id})"
         }

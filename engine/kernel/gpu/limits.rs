@@ -44,8 +44,8 @@ impl Device {
         }
     }
 
-    /// Numbers of a row of V logits that a workgroup of [`Self::wide_workgroup`] keeps in its memory: V, or 1 where it has no
-    /// room for them or gains nothing by it.
+    /// Numbers of a row of V logits that a workgroup of [`Self::wide_workgroup`] keeps in its memory: V, or 1 where they do
+    /// not fit, or on software adapters, whose workgroup memory is no faster than any other.
     pub fn row_logits(&self, nodes: usize) -> u32 {
         let bytes = (nodes as u64 + u64::from(self.wide_workgroup())) * 4;
         let fits = bytes <= u64::from(self.workgroup_bytes());
