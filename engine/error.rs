@@ -42,6 +42,22 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
+    /// All kinds.
+    pub(crate) const ALL: [Self; 12] = [
+        Self::Io,
+        Self::Format,
+        Self::Checksum,
+        Self::Version,
+        Self::Input,
+        Self::Vocabulary,
+        Self::Configuration,
+        Self::Numeric,
+        Self::Unsupported,
+        Self::Plugin,
+        Self::Cancelled,
+        Self::Resource,
+    ];
+
     /// Return the name in lower case, for example `io`.
     pub fn name(self) -> &'static str {
         match self {

@@ -68,7 +68,7 @@ fn path(mechanism: &Mechanism, hops: usize) -> (Flow, Attribution, Vec<f32>) {
 fn logits(mechanism: &Mechanism, flow: &Flow) -> Vec<f32> {
     let mut energies = vec![0.0; mechanism.nodes()];
     let mut logits = energies.clone();
-    mechanism.energies(flow, &mut energies);
+    mechanism.energies(flow, &mut energies).unwrap();
     mechanism.logits(flow, &energies, &mut logits);
     logits
 }

@@ -9,16 +9,14 @@ use serde_json::json;
 
 use super::prompt::PromptArguments;
 use crate::hook::Hooks;
-use crate::run::{Engine, GapSearch, Generation, Grown, Reader, Request, fill_gap, rerank};
+use crate::run::{
+    Engine, GapSearch, Grown, Reader, Request, SequenceRanks, fill_gap, generate_over, rerank,
+};
 use crate::text::Tokenizer;
 use crate::{Error, ErrorKind, Result};
 
 /// Marks the gap in a text.
 const GAP: &str = "___";
-
-/// Samples that are drawn at a time: enough to share the reading of weights, and few enough for the processor's caches to
-/// hold the keys and values of a small model.
-const TOGETHER: usize = 16;
 
 #[derive(Args)]
 pub(super) struct SamplingArguments {
@@ -80,6 +78,14 @@ impl SamplingArguments {
     /// Whether a single sample is wanted.
     pub(super) fn is_plain(&self) -> bool {
         self.fill.is_none() && self.rerank.is_none() && self.best_of.is_none()
+    }
+
+    /// Whether something is wanted that reads a model in one process: filling, ranking, or a second direction.
+    pub(super) fn needs_one_process(&self) -> bool {
+        self.fill.is_some()
+            || self.rerank.is_some()
+            || self.to_left
+            || self.backward_model.is_some()
     }
 
     /// Return the text whose gap is to be filled.
@@ -145,14 +151,14 @@ impl SamplingArguments {
         }))
     }
 
-    /// Draw samples and keep the best.
+    /// Draw samples, over ranks, and keep the best; rank 0 chooses and prints.
     pub(super) fn choose(
         &self,
         prompt: &PromptArguments,
+        sequences: &SequenceRanks,
         engine: &Engine,
-        ids: &[u32],
-        hooks: &Hooks,
-        request: &dyn Fn(u64) -> Result<Request>,
+        (ids, hooks): (&[u32], &Hooks),
+        request: &(dyn Fn(u64) -> Result<Request> + Sync),
     ) -> Result<()> {
         let count = self.rerank.or(self.best_of).unwrap_or(1);
         if count == 0 {
@@ -163,13 +169,12 @@ impl SamplingArguments {
         }
         let seed = prompt.choice.seed;
         let hooked = super::plugin_options::hooked(&engine.batched()?, hooks, seed)?;
-        let seeds: Vec<u64> = (0..count as u64).map(|n| seed.wrapping_add(n)).collect();
-        let mut samples = Vec::with_capacity(count);
-        // Plugins keep what they know of a sequence from its first step to its last.
-        let together_at_most = if hooks.is_empty() { TOGETHER } else { 1 };
-        for seeds in seeds.chunks(together_at_most) {
-            let start = |&seed| hooked.start(request(seed)?);
-            samples.extend(together(seeds.iter().map(start).collect::<Result<_>>()?)?);
+        let sample = |number: usize| request(seed.wrapping_add(number as u64));
+        let samples = generate_over(sequences, &hooked, count, &sample)?;
+        let samples: Vec<Vec<u32>> = samples.into_iter().map(|sample| sample.ids).collect();
+        let probes = super::plugin_options::reports_over(sequences.ranks(), seed)?;
+        if sequences.ranks().rank() > 0 {
+            return Ok(());
         }
         let tokenizer = engine.tokenizer();
         self.keep_samples(tokenizer, ids, &samples)?;
@@ -229,6 +234,9 @@ impl SamplingArguments {
         }
         if prompt.json {
             super::plugin_options::note(&mut report, seed)?;
+            if sequences.ranks().size() > 1 && !probes.is_empty() {
+                report["probes"] = json!(probes);
+            }
             return super::say_json(&report);
         }
         match best {
@@ -331,26 +339,6 @@ impl SamplingArguments {
             "rejected": tokenizer.decode_after(prompt, worst)});
         append(path, &format!("{line}\n"))
     }
-}
-
-/// Run generations in turn, a token of each at a time, so that those of a transformer share forward passes.
-fn together(generations: Vec<Generation>) -> Result<Vec<Vec<u32>>> {
-    let mut samples = vec![Vec::new(); generations.len()];
-    let mut running: Vec<_> = generations.into_iter().enumerate().collect();
-    while !running.is_empty() {
-        let mut rest = Vec::with_capacity(running.len());
-        for (sample, mut generation) in running {
-            // A generation that has ended is dropped, and its session with it.
-            if let Some(piece) = generation.next().transpose()? {
-                if !piece.text_only {
-                    samples[sample].push(piece.id);
-                }
-                rest.push((sample, generation));
-            }
-        }
-        running = rest;
-    }
-    Ok(samples)
 }
 
 /// Append whole lines to a file.

@@ -1,6 +1,7 @@
 //! `brillm eval`: perplexity on held-out text or token ids.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -13,8 +14,8 @@ use crate::learn::DynamicSettings;
 use crate::measure::{Continuations, Windows};
 use crate::ranks::{Ranks, agree};
 use crate::run::{
-    ContextEvaluation, ContinuationReport, Engine, Evaluation, HookedEngine, Reader, Shuffle,
-    StreamOptions, evaluate_documents_over, evaluate_windows_over,
+    ContextEvaluation, ContinuationReport, Engine, Evaluation, HookedEngine, Reader, SequenceRanks,
+    Shuffle, StreamOptions, evaluate_documents_over, evaluate_stream_over, evaluate_windows_over,
 };
 use crate::text::ReadingDirection;
 use crate::{Error, ErrorKind, Result};
@@ -106,7 +107,8 @@ impl Arguments {
         }
         let ranks = self.ranks.start()?;
         RankArguments::agree(&*ranks)?;
-        let engine = super::open_engine(self.model.as_deref())?.with_order(self.order.order)?;
+        let engine = super::open_over(&*ranks, self.model.as_deref())?;
+        let engine = engine.with_order(self.order.order)?;
         self.backend.check_model(&engine)?;
         let hooks = super::plugin_options::hooks()?;
         let options = self.options(&engine)?;
@@ -135,9 +137,10 @@ impl Arguments {
             documents.iter_mut().for_each(|document| document.reverse());
         }
         if ranks.size() > 1 {
-            let measured = self.over(&*ranks, &engine, &hooks, &tokens, &documents)?;
+            let held_out = (&*tokens, &*documents);
+            let measured = self.over(&ranks, &engine, &hooks, held_out, &options)?;
             return match ranks.rank() {
-                0 => self.report(&measured, bytes, engine.order()),
+                0 => self.report_stream(&measured, bytes, engine.order(), &options),
                 _ => Ok(()),
             };
         }
@@ -174,38 +177,50 @@ impl Arguments {
         self.report_stream(&measured, bytes, engine.order(), &options)
     }
 
-    /// Measure windows or documents over several ranks, each of which holds the whole model.
+    /// Measure windows or documents over several ranks; of a model that they hold in parts, a stream too.
     fn over(
         &self,
-        ranks: &dyn Ranks,
+        ranks: &Arc<dyn Ranks>,
         engine: &Engine,
         hooks: &Hooks,
-        tokens: &[u32],
-        documents: &[Vec<u32>],
+        held_out: (&[u32], &[Vec<u32>]),
+        options: &StreamOptions,
     ) -> Result<Evaluation> {
+        let (tokens, documents) = held_out;
+        let (sequences, model) = SequenceRanks::new(ranks.clone(), &engine.clone().graph()?)?;
         let windows = self.windows.as_ref().filter(|_| !self.stream);
-        let other = self.backward || !self.contexts.is_empty() || self.continuation.is_some();
-        let divides = (self.documents || windows.is_some()) && !other;
-        if !divides || !hooks.is_empty() || !self.backend.allows_cpu() {
-            let what =
-                "ranks measure windows or documents of a graph, on the CPU and without plugins";
+        let divides = self.documents || windows.is_some() || sequences.are_divided();
+        let other = self.backward
+            || engine.direction() == ReadingDirection::Both
+            || !self.contexts.is_empty()
+            || self.continuation.is_some();
+        if !divides || other || !hooks.is_empty() || !self.backend.allows_cpu() {
+            let what = "ranks measure windows or documents of a graph, on the CPU, in one direction and without plugins";
             return Err(Error::new(ErrorKind::Unsupported, what)
                 .advice("pass --windows LENGTH,COUNT or --documents, or start one process"));
         }
-        let model = engine.clone().graph()?;
-        let mechanism = model.mechanism();
         let text = serde_json::to_vec(&(tokens, documents)).unwrap_or_default();
         let properties = [
-            ("the model", mechanism.fingerprint()),
+            (
+                "the model",
+                super::fingerprint_over(&sequences, self.model.as_deref(), &model)?,
+            ),
             ("the text", format!("{:016x}", xxh3_64(&text))),
         ];
-        agree(ranks, &properties)?;
+        agree(&**ranks, &properties)?;
+        let mechanism = model.mechanism();
+        if self.documents {
+            return evaluate_documents_over(&sequences, mechanism, documents, hooks);
+        }
         match windows {
             Some(windows) => {
                 let windows = windows.starting_at(self.first_window);
-                evaluate_windows_over(ranks, mechanism, tokens, &windows, hooks)
+                evaluate_windows_over(&sequences, mechanism, tokens, &windows, hooks)
             }
-            None => evaluate_documents_over(ranks, mechanism, documents, hooks),
+            None => {
+                let (from, to) = self.span(tokens.len());
+                evaluate_stream_over(&sequences, mechanism, &tokens[..to], from, options)
+            }
         }
     }
 

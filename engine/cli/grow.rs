@@ -158,8 +158,8 @@ impl Arguments {
             let mut flow = one.mechanism().begin(first, &Start::Profile)?;
             let mut grown = other.mechanism().begin(first, &Start::Profile)?;
             for _ in 0..LENGTH {
-                one.mechanism().energies(&flow, &mut a);
-                other.mechanism().energies(&grown, &mut b);
+                one.mechanism().energies(&flow, &mut a)?;
+                other.mechanism().energies(&grown, &mut b)?;
                 for (&a, &b) in a.iter().zip(&b) {
                     let gap = f64::from((a - b).abs()) / f64::from(a.abs()).max(1.0);
                     // A difference that is not a number counts as the largest.

@@ -70,7 +70,9 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::kernel::bytes::Bytes;
 use crate::model::{Model, Verify};
-use crate::run::Engine;
+use crate::ranks::Ranks;
+use crate::run::{Engine, SequenceRanks};
+use crate::signal::EdgeForm;
 use crate::{Error, ErrorKind, Result};
 
 const SUCCESS: u8 = 0;
@@ -167,7 +169,10 @@ pub fn run(
         return FAILURE;
     }
     arguments.plugins.keep();
-    let divides = matches!(arguments.command, Command::Train(_) | Command::Eval(_));
+    let divides = matches!(
+        arguments.command,
+        Command::Train(_) | Command::Eval(_) | Command::Generate(_)
+    );
     let refused = match divides {
         true => Ok(()),
         false => ranks::refuse_launcher(),
@@ -373,6 +378,31 @@ fn open_engine(path: Option<&Path>) -> Result<Engine> {
     }
 }
 
+/// Open the model at `path`, or the built-in one, for several ranks: a graph of own edges is mapped, so that a rank reads only
+/// what it uses of it.
+fn open_over(ranks: &dyn Ranks, path: Option<&Path>) -> Result<Engine> {
+    let graph = path.filter(|path| ranks.size() > 1 && !Engine::is_transformer(path));
+    if let Some(path) = graph {
+        let mapped = Model::open(path, Verify::Touched)?;
+        if mapped.mechanism().profile().form == EdgeForm::Own {
+            return Ok(Engine::from(&mapped));
+        }
+    }
+    open_engine(path)
+}
+
+/// Compute what identifies the model at `path`, or the built-in one, among ranks. Edges that they hold in parts are not read.
+fn fingerprint_over(
+    sequences: &SequenceRanks,
+    path: Option<&Path>,
+    model: &Model,
+) -> Result<String> {
+    match path.filter(|_| sequences.are_divided()) {
+        Some(path) => crate::run::fingerprint_of_head(path),
+        None => Ok(model.mechanism().fingerprint()),
+    }
+}
+
 /// Print a line on standard output.
 fn say(text: impl std::fmt::Display) -> Result<()> {
     let mut out = std::io::stdout().lock();
@@ -388,7 +418,6 @@ fn stream(text: &str) -> Result<()> {
 }
 
 /// Print a value as one line of JSONL.
-#[cfg(feature = "transformer")]
 fn say_json_line(value: &impl serde::Serialize) -> Result<()> {
     let text = serde_json::to_string(value).map_err(|error| {
         Error::new(ErrorKind::Numeric, "the result cannot be written as JSON").because(error)

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use crate::Result;
 use crate::hook::Hooks;
+use crate::ranks::Ranks;
 use crate::run::{Engine, HookedEngine};
 
 #[cfg(feature = "plugin")]
@@ -222,12 +223,34 @@ pub(super) fn note(record: &mut Value, seed: u64) -> Result<()> {
 
 /// Print the reports of probes on standard error, for commands that print text.
 pub(super) fn say_reports(seed: u64) -> Result<()> {
-    let mut record = serde_json::json!({});
-    note(&mut record, seed)?;
-    if let Some(Value::Object(reports)) = record.get("probes") {
-        for (plugin, report) in reports {
-            super::say_error(format_args!("brillm: plugin {plugin}: {report}"));
+    say_reports_over(&crate::ranks::OneProcess, seed)
+}
+
+/// Print the reports of the probes of all ranks on the standard error of rank 0.
+pub(super) fn say_reports_over(ranks: &dyn Ranks, seed: u64) -> Result<()> {
+    for (rank, reports) in reports_over(ranks, seed)?.iter().enumerate() {
+        let on = match ranks.size() {
+            1 => String::new(),
+            size => format!(" on rank {rank} of {size}"),
+        };
+        let reports = reports.as_object().filter(|_| ranks.rank() == 0);
+        for (plugin, report) in reports.into_iter().flatten() {
+            super::say_error(format_args!("brillm: plugin {plugin}{on}: {report}"));
         }
     }
     Ok(())
+}
+
+/// Return the reports of the probes of each rank, which saw its sequences; none where no rank has a report.
+pub(super) fn reports_over(ranks: &dyn Ranks, seed: u64) -> Result<Vec<Value>> {
+    let mut record = serde_json::json!({});
+    note(&mut record, seed)?;
+    let mine = record["probes"].take().to_string();
+    let all = ranks.gather("reports of probes".into(), mine.as_bytes())?;
+    let all: Vec<Value> = all
+        .iter()
+        .map(|one| serde_json::from_slice(one).unwrap_or_default())
+        .collect();
+    let empty = all.iter().all(Value::is_null);
+    Ok(if empty { Vec::new() } else { all })
 }

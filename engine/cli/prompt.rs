@@ -7,6 +7,7 @@ use clap::Args;
 use super::token_sampling::TokenSampling;
 use crate::modality::Modality;
 use crate::path::{RecallSettings, Sampling};
+use crate::ranks::Ranks;
 use crate::run::{Engine, Request};
 use crate::signal::Start;
 use crate::{Error, ErrorKind, Result};
@@ -95,9 +96,35 @@ impl PromptArguments {
         super::open_engine(self.model.as_deref())?.with_order(self.order.order)
     }
 
+    /// Open the model for several ranks, which run it on the CPU.
+    pub(super) fn open_over(&self, ranks: &dyn Ranks) -> Result<Engine> {
+        self.backend.check()?;
+        if !self.backend.allows_cpu() {
+            let what = "many prompts, and ranks, run on the CPU";
+            return Err(
+                Error::new(ErrorKind::Unsupported, what).advice("use --backend cpu or auto")
+            );
+        }
+        super::open_over(ranks, self.model.as_deref())?.with_order(self.order.order)
+    }
+
+    /// Whether the prompt comes from standard input.
+    pub(super) fn reads_standard_input(&self) -> bool {
+        self.prompt.as_deref() == Some("-")
+    }
+
     /// Open the model and encode the prompt.
     pub(super) fn open(&self) -> Result<(Engine, Vec<u32>)> {
-        let (model, mut ids) = self.encode(false)?;
+        self.backend.check()?;
+        let model = self.open_engine()?;
+        self.backend.check_model(&model)?;
+        let ids = self.tokens_for(&model)?;
+        Ok((model, ids))
+    }
+
+    /// Encode the prompt for a model.
+    pub(super) fn tokens_for(&self, model: &Engine) -> Result<Vec<u32>> {
+        let mut ids = self.encode(model, false)?;
         if self.prompt.as_deref() == Some("") && ids.is_empty() {
             // Some tokenizers begin every text with a token.
             ids = model.encode("")?;
@@ -109,19 +136,20 @@ impl PromptArguments {
             )
             .advice("pass a text of at least one character, or --prompt-ids"));
         }
-        Ok((model, ids))
+        Ok(ids)
     }
 
     /// Open the model and encode the prompt, which may be empty because it continues a session.
     pub(super) fn open_to_continue(&self) -> Result<(Engine, Vec<u32>)> {
-        self.encode(true)
-    }
-
-    /// Open the model and encode the prompt, which `continues` a session or begins a text.
-    fn encode(&self, continues: bool) -> Result<(Engine, Vec<u32>)> {
         self.backend.check()?;
         let model = self.open_engine()?;
         self.backend.check_model(&model)?;
+        let ids = self.encode(&model, true)?;
+        Ok((model, ids))
+    }
+
+    /// Encode the prompt, which `continues` a session or begins a text.
+    fn encode(&self, model: &Engine, continues: bool) -> Result<Vec<u32>> {
         let mut ids = Vec::new();
         for (modality, file) in [
             (Modality::Image, &self.image),
@@ -144,7 +172,7 @@ impl PromptArguments {
             (None, Some("") | None) => {}
             (None, Some(text)) => ids.extend(model.encode(text)?),
         }
-        Ok((model, ids))
+        Ok(ids)
     }
 
     /// Whether the prompt has no text, only an image or a sound.

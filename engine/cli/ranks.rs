@@ -64,7 +64,7 @@ pub(super) fn refuse_launcher() -> Result<()> {
     match Launcher::detect().filter(|launcher| launcher.tasks > 1) {
         Some(launcher) => {
             let advice =
-                "start it without a launcher; `brillm train` and `brillm eval` run over ranks";
+                "start it without a launcher; `brillm train`, `eval` and `generate` run over ranks";
             Err(launcher.refused("this command runs in one process", advice))
         }
         None => Ok(()),

@@ -82,7 +82,7 @@ fn nats(mechanism: &Arc<Mechanism>, tokens: &[u32], points: &[Point]) -> Result<
         .collect();
     // One pass of the model serves all candidates; only their charges differ.
     for &next in &tokens[1..] {
-        mechanism.energies(&flow, &mut energies);
+        mechanism.energies(&flow, &mut energies)?;
         mechanism.logits(&flow, &energies, &mut logits);
         let source = flow.node;
         candidates.par_iter_mut().for_each(|(charges, own, nats)| {

@@ -254,7 +254,7 @@ pub(super) fn visits(tokens: &[u32], nodes: usize) -> Result<Vec<u64>> {
 }
 
 /// Return the number of own edges of each node. `[V]`
-pub(super) fn own_fans(graph: &TokenGraph) -> Vec<usize> {
+pub(crate) fn own_fans(graph: &TokenGraph) -> Vec<usize> {
     let nodes = 0..graph.nodes() as u32;
     nodes
         .map(|node| graph.own_slots(NodeId(node)).len())

@@ -123,7 +123,7 @@ fn predictions(
     let mut by_theta = vec![Recalled::new(); THETAS.len()];
     for &next in &tokens[1..] {
         mechanism.check_node(next)?;
-        mechanism.energies(&flow, &mut energies);
+        mechanism.energies(&flow, &mut energies)?;
         mechanism.logits(&flow, &energies, &mut logits);
         model.push((-logits::cross_entropy(&mut logits, next as usize, None)).exp());
         let key = mechanism.key(&flow);

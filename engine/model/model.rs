@@ -202,7 +202,7 @@ impl Model {
         if let Some(parts) = parts {
             mechanism = mechanism.with_verifier(FanVerifier(Arc::new(move |node| {
                 parts.verify(0)?;
-                parts.verify(node as usize + 1)
+                node.map_or(Ok(()), |node| parts.verify(node as usize + 1))
             })));
         }
         let learned = Learned::read(container, &mechanism)?;

@@ -184,7 +184,7 @@ fn hop(mechanism: &Mechanism, flow: &Flow, node: u32) -> Result<Flow> {
 fn logits(mechanism: &Mechanism, flow: &Flow, hooks: &Hooks) -> Result<Vec<f32>> {
     let nodes = mechanism.nodes();
     let (mut energies, mut logits) = (vec![0.0; nodes], vec![0.0; nodes]);
-    mechanism.energies(flow, &mut energies);
+    mechanism.energies(flow, &mut energies)?;
     mechanism.logits(flow, &energies, &mut logits);
     let call = Call::new(0, 0, flow.step);
     resist(hooks, &call, mechanism, flow, &energies, &mut logits)?;

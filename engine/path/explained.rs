@@ -25,7 +25,7 @@ impl GraphSession {
         self.mechanism.check_node(alternative)?;
         let mut energies = vec![0.0; self.mechanism.nodes()];
         let mut logits = energies.clone();
-        self.mechanism.energies(&self.flow, &mut energies);
+        self.mechanism.energies(&self.flow, &mut energies)?;
         self.mechanism.logits(&self.flow, &energies, &mut logits);
         recorded.margin(&self.mechanism, &self.flow, &logits, (chosen, alternative))
     }

@@ -324,7 +324,7 @@ impl GraphSession {
         let nodes = self.mechanism.nodes();
         self.energies.resize(nodes, 0.0);
         self.logits.resize(nodes, 0.0);
-        self.mechanism.energies(&self.flow, &mut self.energies);
+        self.mechanism.energies(&self.flow, &mut self.energies)?;
         self.mechanism
             .logits(&self.flow, &self.energies, &mut self.logits);
         // Injected energy is added to the logit unscaled: α does not apply.

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod exact;
+mod failure;
 mod launcher;
 mod one;
 #[cfg(feature = "mpi")]
@@ -21,6 +22,8 @@ use std::time::Duration;
 use crate::{Error, ErrorKind, Result};
 
 pub use exact::FixedPoint;
+pub use failure::agree_on_failure;
+pub(crate) use failure::{from_bytes as error_from_bytes, to_bytes as error_to_bytes};
 pub use launcher::Launcher;
 pub use one::OneProcess;
 

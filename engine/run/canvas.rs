@@ -240,7 +240,7 @@ fn before(mechanism: &Mechanism, node: u32) -> Result<Option<Vec<f32>>> {
     let (mut energies, mut logits) = (vec![0.0; nodes], vec![0.0; nodes]);
     for (_, source) in sources {
         let flow = mechanism.begin(source, &Start::Profile)?;
-        mechanism.energies(&flow, &mut energies);
+        mechanism.energies(&flow, &mut energies)?;
         mechanism.logits(&flow, &energies, &mut logits);
         let own = f64::from(logits[node as usize]);
         let forward = own - softmax::softmax(&mut logits);

@@ -3,8 +3,7 @@
 use serde::Serialize;
 
 use crate::kernel::random::Random;
-use crate::run::evaluation::in_order;
-use crate::run::{HookedEngine, SequenceOptions};
+use crate::run::{HookedEngine, SequenceOptions, SequenceRanks};
 use crate::{Error, ErrorKind, Result};
 
 /// Predictions for each context length, at most.
@@ -66,7 +65,8 @@ impl HookedEngine {
             .take(PREDICTIONS)
             .collect();
         let row = |&length: &usize| {
-            let nats = in_order(&positions, self.hooks(), |&position: &usize| {
+            let one = |index: usize| {
+                let position = positions[index];
                 let mut context = tokens[position - length..position].to_vec();
                 if let Some(shuffle) = shuffle {
                     let shuffled = length.saturating_sub(shuffle.kept);
@@ -79,7 +79,10 @@ impl HookedEngine {
                 };
                 self.session(&context, &options)?
                     .resistance(tokens[position])
-            })?;
+            };
+            let in_order = !self.hooks().is_empty();
+            let one_process = SequenceRanks::one_process();
+            let nats = one_process.numbers(positions.len(), in_order, &one)?;
             let mean = nats.iter().sum::<f64>() / nats.len() as f64;
             Ok(ContextRow {
                 context: length,

@@ -2,10 +2,8 @@
 //!
 //! Windows: the state is reset at each window. Streaming: one context continues through the text.
 
-use std::ops::Range;
 use std::sync::Arc;
 
-use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::hook::Hooks;
@@ -13,7 +11,7 @@ use crate::learn::{DynamicLearner, DynamicSettings};
 use crate::measure::{Perplexity, Windows};
 use crate::model::ChargeSettings;
 use crate::path::{GraphSession, HookRunner, RecallSettings, Sampling, Session};
-use crate::ranks::{OneProcess, Ranks};
+use crate::run::SequenceRanks;
 use crate::signal::{Mechanism, Start};
 use crate::{Error, ErrorKind, Result};
 
@@ -54,58 +52,37 @@ pub fn evaluate_windows(
     windows: &Windows,
     hooks: &Hooks,
 ) -> Result<Evaluation> {
-    evaluate_windows_over(&OneProcess, mechanism, tokens, windows, hooks)
+    let sequences = SequenceRanks::one_process();
+    evaluate_windows_over(&sequences, mechanism, tokens, windows, hooks)
 }
 
-/// Measure windows as [`evaluate_windows`] does, with the same result, a part of them on each rank.
+/// Measure windows as [`evaluate_windows`] does, with the same result, each on one of several ranks. The mechanism is that of
+/// the model that [`SequenceRanks::new`] has returned.
 ///
 /// # Errors
 /// As [`evaluate_windows`], and those of an exchange.
 pub fn evaluate_windows_over(
-    ranks: &dyn Ranks,
+    sequences: &SequenceRanks,
     mechanism: &Arc<Mechanism>,
     tokens: &[u32],
     windows: &Windows,
     hooks: &Hooks,
 ) -> Result<Evaluation> {
-    let spans: Vec<_> = windows.spans(tokens.len())?.enumerate().collect();
-    let one = |(index, span): &(usize, Range<usize>)| {
+    let spans: Vec<_> = windows.spans(tokens.len())?.collect();
+    let one = |index: usize| {
         let sequence = (windows.first + index) as u64;
-        let tokens = &tokens[span.clone()];
+        let tokens = &tokens[spans[index].clone()];
         let mut session = begin(mechanism, tokens[0], HookRunner::new(hooks, sequence))?;
         tokens[1..].iter().try_fold(0.0, |sum, &next| {
             predict(&mut session, next).map(|nats| sum + nats)
         })
     };
-    let mine = in_order(&spans[ranks.share(spans.len())], hooks, one)?;
-    let nats = gathered(ranks, &mine)?;
+    let nats = sequences.numbers(spans.len(), !hooks.is_empty(), &one)?;
     Ok(Evaluation::of(
         nats.iter().sum(),
         spans.len() * (windows.length - 1),
         mechanism.nodes(),
     ))
-}
-
-/// Return the values of all ranks, in the order of the ranks.
-fn gathered(ranks: &dyn Ranks, mine: &[f64]) -> Result<Vec<f64>> {
-    let all = ranks.gather(
-        "nats of the held-out text".into(),
-        bytemuck::cast_slice(mine),
-    )?;
-    Ok(bytemuck::pod_collect_to_vec(&all.concat()))
-}
-
-/// Map in parallel; with hooks one after the other, because they keep state and must replay.
-pub(super) fn in_order<T: Sync>(
-    items: &[T],
-    hooks: &Hooks,
-    one: impl Fn(&T) -> Result<f64> + Send + Sync,
-) -> Result<Vec<f64>> {
-    if hooks.is_empty() {
-        items.par_iter().map(one).collect()
-    } else {
-        items.iter().map(one).collect()
-    }
 }
 
 /// Measure windows as [`evaluate_windows`] does, many at once on a device.
@@ -244,6 +221,33 @@ pub fn evaluate_stream(
     ))
 }
 
+/// Measure a text as [`evaluate_stream`] does, with the same result, on rank 0 with the own edges of all ranks; see
+/// [`evaluate_windows_over`].
+///
+/// # Errors
+/// As [`evaluate_stream`], and those of an exchange.
+pub fn evaluate_stream_over(
+    sequences: &SequenceRanks,
+    mechanism: &Arc<Mechanism>,
+    tokens: &[u32],
+    from: usize,
+    options: &StreamOptions,
+) -> Result<Evaluation> {
+    let predictions = tokens.len().saturating_sub(from.max(1));
+    let one = |_| {
+        let measured = evaluate_stream(mechanism, tokens, from, options, &Hooks::default())?;
+        Ok(measured.nats_per_token)
+    };
+    let means = sequences.numbers(1, true, &one)?;
+    let nats_per_token = means.iter().sum::<f64>();
+    Ok(Evaluation {
+        perplexity: nats_per_token.exp(),
+        nats_per_token,
+        tokens: predictions,
+        candidates: mechanism.nodes(),
+    })
+}
+
 /// Measure documents, each with a flow of its own.
 ///
 /// # Errors
@@ -253,15 +257,17 @@ pub fn evaluate_documents(
     documents: &[Vec<u32>],
     hooks: &Hooks,
 ) -> Result<Evaluation> {
-    evaluate_documents_over(&OneProcess, mechanism, documents, hooks)
+    let sequences = SequenceRanks::one_process();
+    evaluate_documents_over(&sequences, mechanism, documents, hooks)
 }
 
-/// Measure documents as [`evaluate_documents`] does, with the same result, a part of them on each rank.
+/// Measure documents as [`evaluate_documents`] does, with the same result, each on one of several ranks; see
+/// [`evaluate_windows_over`].
 ///
 /// # Errors
 /// As [`evaluate_documents`], and those of an exchange.
 pub fn evaluate_documents_over(
-    ranks: &dyn Ranks,
+    sequences: &SequenceRanks,
     mechanism: &Arc<Mechanism>,
     documents: &[Vec<u32>],
     hooks: &Hooks,
@@ -270,13 +276,11 @@ pub fn evaluate_documents_over(
     let options = StreamOptions::default();
     let measured = documents.iter().filter(|document| document.len() > 1);
     let measured: Vec<&Vec<u32>> = measured.collect();
-    let mine = measured[ranks.share(measured.len())]
-        .iter()
-        .map(|document| {
-            let measured = evaluate_stream(mechanism, document, 1, &options, hooks)?;
-            Ok(measured.nats_per_token * measured.tokens as f64)
-        });
-    let nats = gathered(ranks, &mine.collect::<Result<Vec<_>>>()?)?;
+    let one = |index: usize| {
+        let measured = evaluate_stream(mechanism, measured[index], 1, &options, hooks)?;
+        Ok(measured.nats_per_token * measured.tokens as f64)
+    };
+    let nats = sequences.numbers(measured.len(), !hooks.is_empty(), &one)?;
     for (document, nats) in measured.iter().zip(nats) {
         sum.add_sum(nats, document.len() as u64 - 1);
     }

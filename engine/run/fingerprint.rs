@@ -1,5 +1,6 @@
 //! Checksums that identify a model: of a file, a folder, or bytes in memory.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
@@ -13,6 +14,19 @@ pub const FINGERPRINTED: u64 = 4 << 30;
 /// Compute the sha256 of a model in memory, as 64 hexadecimal digits.
 pub fn fingerprint_of_bytes(bytes: &[u8]) -> String {
     hexadecimal(Sha256::new_with_prefix(bytes))
+}
+
+/// Compute the sha256 of the first 64 bytes of a `.bril` file. They contain the checksum of its header, which contains those of
+/// all its blocks: files with equal heads are equal, unless they are damaged.
+///
+/// # Errors
+/// [`crate::ErrorKind::Io`] when the file cannot be read.
+pub fn fingerprint_of_head(path: &Path) -> Result<String> {
+    let mut head = Vec::new();
+    let file = std::fs::File::open(path).map_err(Error::io_at(path))?;
+    let read = file.take(64).read_to_end(&mut head);
+    read.map_err(Error::io_at(path))?;
+    Ok(fingerprint_of_bytes(&head))
 }
 
 /// Compute the sha256 of a model: of its file, or of a folder over name, size and content of its files.

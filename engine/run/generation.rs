@@ -30,7 +30,7 @@ pub struct Piece {
 }
 
 /// Why a generation ended. Its JSON form is the name in snake case: `length`, `stop`, `stop_text`, ….
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Finish {
     /// The requested number of tokens was reached.
@@ -137,6 +137,13 @@ impl Request {
     #[must_use]
     pub fn start_signal(mut self, start: Start) -> Self {
         self.options.start = start;
+        self
+    }
+
+    /// Set the number of the sequence, as hooks see it.
+    #[must_use]
+    pub fn sequence(mut self, number: u64) -> Self {
+        self.options.sequence = number;
         self
     }
 

@@ -23,6 +23,7 @@ mod ranking;
 mod reader;
 mod references;
 mod scoring;
+mod sequences;
 pub(crate) mod shell;
 mod speed;
 mod steered;
@@ -44,11 +45,11 @@ pub use engine::{Engine, EngineKind, EngineSummary, HookedEngine, SequenceOption
 pub use evaluation::evaluate_windows_on;
 pub use evaluation::{
     Evaluation, StreamOptions, evaluate_documents, evaluate_documents_over, evaluate_stream,
-    evaluate_windows, evaluate_windows_over,
+    evaluate_stream_over, evaluate_windows, evaluate_windows_over,
 };
 #[cfg(feature = "transformer")]
 pub use filling::fill_text;
-pub use fingerprint::{FINGERPRINTED, fingerprint, fingerprint_of_bytes};
+pub use fingerprint::{FINGERPRINTED, fingerprint, fingerprint_of_bytes, fingerprint_of_head};
 pub use gap::{GapFill, GapSearch, fill_gap, same_tokens};
 pub use generation::{Finish, Generation, Piece, Request};
 pub use held_out::held_out_tokens;
@@ -56,6 +57,7 @@ pub use ranking::{Ranked, rerank};
 pub use reader::Reader;
 pub use references::{Speaker, write_records};
 pub use scoring::{TokenScore, score_tokens};
+pub use sequences::{Generated, SequenceRanks, generate_over};
 pub use speed::FlowSpeed;
 pub use steered::SteeredSession;
 pub use subject::ProbedModel;

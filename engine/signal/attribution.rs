@@ -177,7 +177,8 @@ impl Attribution {
     /// Split the pre-activation of the edge from the flow's node to `target`.
     ///
     /// # Errors
-    /// As [`Mechanism::hop`] for a target outside the graph.
+    /// As [`Mechanism::hop`] for a target outside the graph; [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported)
+    /// where other processes hold some of the own edges.
     ///
     /// # Complexity
     /// O(T·D²) for own edges, O(T·K·D²) for composed ones, O(T·K·w·D) for layered ones.
@@ -187,6 +188,7 @@ impl Attribution {
         flow: &Flow,
         target: u32,
     ) -> Result<EdgeAttribution> {
+        mechanism.check_whole("attribution")?;
         mechanism.check_node(target)?;
         Ok(match mechanism.profile.form {
             EdgeForm::Own => self.own(mechanism, flow, target),
@@ -260,6 +262,7 @@ impl Attribution {
     fn own(&self, mechanism: &Mechanism, flow: &Flow, target: u32) -> EdgeAttribution {
         let width = mechanism.profile.width;
         let row = own::edge(mechanism, flow.node, target);
+        let base = own::base(mechanism, flow.step);
         let (matrix, bias) = row.split_at(width * width);
         let matrix = widen(matrix);
         let mix = widen(mechanism.weights.values("blend.mix"));
@@ -300,11 +303,11 @@ impl Attribution {
         };
         push(ContributionSource::Bias, bias);
         if mechanism.profile.position_table {
-            push(ContributionSource::Position, &own::base(mechanism, flow));
+            push(ContributionSource::Position, &base);
         }
         EdgeAttribution {
             target,
-            preactivation: own::preactivation(mechanism, flow, &row),
+            preactivation: own::preactivation(mechanism, &flow.output, &base, &row),
             contributions,
         }
     }

@@ -67,7 +67,8 @@ impl DeviceMechanism {
     ///
     /// # Errors
     /// [`ErrorKind::Resource`](crate::ErrorKind::Resource) when node tables or a single fan do not fit;
-    /// a checksum error of a fan.
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) where other processes hold some of the own edges; a
+    /// checksum error of a fan.
     pub fn upload(device: &Device, mechanism: Arc<Mechanism>) -> Result<Self> {
         Self::with_edges(device, mechanism, None)
     }
@@ -82,6 +83,7 @@ impl DeviceMechanism {
         mechanism: Arc<Mechanism>,
         edges: Option<&Table>,
     ) -> Result<Self> {
+        mechanism.check_whole("a graphics card")?;
         let (profile, graph, weights) =
             (mechanism.profile(), mechanism.graph(), mechanism.weights());
         let (v, d) = (graph.nodes(), profile.width);

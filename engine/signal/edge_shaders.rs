@@ -91,7 +91,7 @@ fn compare(
         .enumerate()
     {
         let flow = mechanism.begin(source, &Start::Profile)?;
-        mechanism.energies(&flow, &mut energies);
+        mechanism.energies(&flow, &mut energies)?;
         mechanism.logits(&flow, &energies, &mut logits);
         let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         // As in a run: hooks see resistances above the least, −ln p + const = top − logit.

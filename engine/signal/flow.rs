@@ -70,7 +70,7 @@ impl Start {
 /// assert_eq!((flow.node, flow.step), (prompt[prompt.len() - 1], prompt.len() as u64 - 1));
 ///
 /// let (mut energies, mut logits) = (vec![0.0; mechanism.nodes()], vec![0.0; mechanism.nodes()]);
-/// mechanism.energies(&flow, &mut energies);
+/// mechanism.energies(&flow, &mut energies)?;
 /// mechanism.logits(&flow, &energies, &mut logits);
 /// let next = brillm::path::likeliest(&logits).unwrap();
 /// mechanism.hop(&mut flow, next)?;

@@ -1,18 +1,19 @@
 //! The mechanism: a graph, its weights and a profile.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::graph::TokenGraph;
 use crate::kernel::logits::{self, Static};
 use crate::kernel::vector;
-use crate::signal::{EdgeForm, Flow, Profile, Start, Weights, composed, layered, own};
+use crate::signal::{EdgeForm, Flow, Profile, RemoteFans, Start, Weights, composed, layered, own};
 use crate::{Error, ErrorKind, Result};
 
-/// Callback that verifies the stored bytes of a node's fan when a signal first reaches the node.
+/// Callback that verifies the stored bytes of a node's fan, and of the edge that all share, when a signal first reaches the
+/// node; `None` for the shared edge alone.
 #[derive(Clone)]
-pub struct FanVerifier(pub std::sync::Arc<dyn Fn(u32) -> Result<()> + Send + Sync>);
+pub struct FanVerifier(pub Arc<dyn Fn(Option<u32>) -> Result<()> + Send + Sync>);
 
 impl std::fmt::Debug for FanVerifier {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -45,7 +46,7 @@ impl std::fmt::Debug for FanVerifier {
 /// let mechanism = Mechanism::new(profile, graph, weights)?;
 /// let mut flow = mechanism.begin(0, &Start::Profile)?;
 /// let (mut energies, mut logits) = ([0.0; 3], [0.0; 3]);
-/// mechanism.energies(&flow, &mut energies);
+/// mechanism.energies(&flow, &mut energies)?;
 /// mechanism.logits(&flow, &energies, &mut logits);
 /// assert!(logits[1] > logits[2]);
 /// mechanism.hop(&mut flow, 1)?;
@@ -62,6 +63,8 @@ pub struct Mechanism {
     /// The position table's first rows, where the profile has one.
     pub(crate) table: Vec<Vec<f32>>,
     verifier: Option<FanVerifier>,
+    /// Where the fans are that this process does not hold.
+    pub(super) remote: Option<Arc<dyn RemoteFans>>,
     fingerprint: OnceLock<String>,
     /// Order of the static resistances that logits contain.
     order: usize,
@@ -135,6 +138,7 @@ impl Mechanism {
             target_norm2,
             table,
             verifier: None,
+            remote: None,
             fingerprint: OnceLock::new(),
         })
     }
@@ -254,10 +258,11 @@ impl Mechanism {
                 format!("token {node} is outside the vocabulary of {}", self.nodes()),
             ));
         }
-        // Verified on first use: opening a large model does not read all of it.
+        // Verified on first use: opening a large model does not read all of it. Another process verifies what it holds.
+        let held = self.remote_fan(node).is_none().then_some(node);
         self.verifier
             .as_ref()
-            .map_or(Ok(()), |verifier| verifier.0(node))
+            .map_or(Ok(()), |verifier| verifier.0(held))
     }
 
     /// Start a signal at its first node.
@@ -320,7 +325,8 @@ impl Mechanism {
     ///
     /// # Errors
     /// [`ErrorKind::Input`] for a target outside the graph; [`ErrorKind::Unsupported`] past the position
-    /// limit of a profile that has one; [`ErrorKind::Numeric`] when the signal is no longer finite.
+    /// limit of a profile that has one; [`ErrorKind::Numeric`] when the signal is no longer finite; those of a fan that
+    /// another process holds.
     pub fn hop(&self, flow: &mut Flow, target: u32) -> Result<()> {
         self.hop_scaled(flow, target, 1.0)
     }
@@ -335,7 +341,7 @@ impl Mechanism {
         self.check_step(flow)?;
         let source = flow.node;
         match self.profile.form {
-            EdgeForm::Own => own::hop(self, flow, target, gain),
+            EdgeForm::Own => own::hop(self, flow, target, gain)?,
             EdgeForm::Composed => composed::hop(self, flow, target, gain),
             EdgeForm::Layered => layered::hop(self, flow, target, gain),
         }
@@ -397,11 +403,15 @@ impl Mechanism {
     /// Compute the energy with which the signal reaches every node. `energies [V]`
     ///
     /// ‖c‖ or ‖c‖² over own edges (the paper's equation 4), ‖h + β_t‖² over composed and layered ones.
-    pub fn energies(&self, flow: &Flow, energies: &mut [f32]) {
+    ///
+    /// # Errors
+    /// Those of a fan that another process holds; none in one process.
+    pub fn energies(&self, flow: &Flow, energies: &mut [f32]) -> Result<()> {
         match self.profile.form {
-            EdgeForm::Own => own::energies(self, flow, energies),
+            EdgeForm::Own => own::energies(self, flow, energies)?,
             EdgeForm::Composed | EdgeForm::Layered => composed::energies(self, flow, energies),
         }
+        Ok(())
     }
 
     /// Turn energies into logits, whose softmax over all V is the distribution of the next node.

@@ -20,6 +20,7 @@ mod mechanism;
 mod mute;
 mod own;
 mod profile;
+mod remote;
 mod weights;
 
 pub use attribution::{Attribution, Contribution, ContributionSource, EdgeAttribution};
@@ -33,5 +34,6 @@ pub use flow::{Flow, Start};
 pub use margin::{Margin, MarginSource};
 pub use mechanism::{FanVerifier, Mechanism};
 pub use profile::{BlendKind, EdgeForm, EnergyKind, PositionOffset, Profile};
+pub use remote::{FanQuery, RemoteFans};
 pub(crate) use weights::RowsOf;
 pub use weights::{BlockShape, Weights, blocks};

@@ -156,7 +156,7 @@ fn graph_states(mechanism: &Mechanism, state: State, ids: &[u32]) -> Result<Vec<
         match state {
             State::Signal => values.extend_from_slice(&flow.signal),
             State::Energy => {
-                mechanism.energies(&flow, &mut energies);
+                mechanism.energies(&flow, &mut energies)?;
                 values.extend_from_slice(&energies);
             }
             _ => return Err(needs("a transformer")),

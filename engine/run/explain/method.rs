@@ -170,7 +170,7 @@ impl Choice {
             let Ok(muted) = walk.attribution.mute(walk.mechanism, &walk.flow, position) else {
                 continue;
             };
-            let margin = self.margin_of(&logits(walk.mechanism, &muted));
+            let margin = self.margin_of(&logits(walk.mechanism, &muted)?);
             pairs.push((predicted, self.margin - margin));
         }
         Ok(pairs)

@@ -50,11 +50,11 @@ impl<'m> Walk<'m> {
         };
         for (index, &id) in others.iter().enumerate() {
             if index + 1 == others.len() {
-                walk.before = Some(logits(mechanism, &walk.flow));
+                walk.before = Some(logits(mechanism, &walk.flow)?);
             }
             walk.hop(id)?;
         }
-        walk.look();
+        walk.look()?;
         Ok(walk)
     }
 
@@ -66,11 +66,12 @@ impl<'m> Walk<'m> {
     }
 
     /// Compute the logits of the next token.
-    fn look(&mut self) {
-        self.logits = logits(self.mechanism, &self.flow);
+    fn look(&mut self) -> Result<()> {
+        self.logits = logits(self.mechanism, &self.flow)?;
         if !self.mechanism.profile().self_loops {
             self.logits[self.flow.node as usize] = f32::NEG_INFINITY;
         }
+        Ok(())
     }
 
     /// Explain the choice of `chosen` over `alternative`.
@@ -88,12 +89,12 @@ impl<'m> Walk<'m> {
 }
 
 /// Compute the logits of a flow. `[V]`
-pub(super) fn logits(mechanism: &Mechanism, flow: &Flow) -> Vec<f32> {
+pub(super) fn logits(mechanism: &Mechanism, flow: &Flow) -> Result<Vec<f32>> {
     let mut energies = vec![0.0; mechanism.nodes()];
     let mut logits = energies.clone();
-    mechanism.energies(flow, &mut energies);
+    mechanism.energies(flow, &mut energies)?;
     mechanism.logits(flow, &energies, &mut logits);
-    logits
+    Ok(logits)
 }
 
 /// Return the likeliest token and the next.
@@ -138,7 +139,7 @@ pub fn explain(
             break;
         }
         walk.hop(best)?;
-        walk.look();
+        walk.look()?;
     }
     Ok(explanations)
 }

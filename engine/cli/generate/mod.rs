@@ -1,29 +1,36 @@
-//! `brillm generate`: continue a prompt.
+//! `brillm generate`: continue a prompt, or many.
+
+mod together;
 
 use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::prompt::PromptArguments;
+use super::ranks::RankArguments;
 use crate::hook::Hooks;
 use crate::model::Model;
 use crate::path::{BeamOptions, BeamPath, SessionState};
-use crate::run::{Engine, Reader, Request};
+use crate::run::{Engine, Finish, Generated, Reader, Request, SequenceRanks};
 use crate::text::Tokenizer;
 use crate::{Error, ErrorKind, Result};
 
 /// Continue a prompt and stream the text.
 #[derive(Args)]
 #[command(after_long_help = EXAMPLES)]
-#[command(mut_arg("prompt", |prompt| prompt.required_unless_present_any(["prompt_ids", "fill", "load_session", "image", "audio"])))]
+#[command(mut_arg("prompt", |prompt| prompt.required_unless_present_any(["prompt_ids", "prompts", "fill", "load_session", "image", "audio"])))]
 #[command(mut_arg("temperature", |temperature| temperature.help("Sampling temperature; 0 always takes the most probable token [default: 0.7]")))]
 pub(super) struct Arguments {
     #[command(flatten)]
     prompt: PromptArguments,
     #[command(flatten)]
     choosing: super::best_of::SamplingArguments,
+    /// Continue each line of FILE, or `-`, and print a JSON object for each, in the same order. A line is a prompt; in a .jsonl
+    /// file an object with "prompt" or "text". Line n, from 0, uses the seed --seed + n.
+    #[arg(long, value_name = "FILE", conflicts_with_all = together::OTHERS)]
+    prompts: Option<PathBuf>,
     /// Stop at this text; may be repeated.
     #[arg(long, value_name = "TEXT")]
     stop: Vec<String>,
@@ -54,6 +61,9 @@ pub(super) struct Arguments {
     /// Print on standard error why the text ended.
     #[arg(long)]
     verbose: bool,
+    // Last: its heading is that of all options after it.
+    #[command(flatten)]
+    ranks: RankArguments,
 }
 
 /// Shown below `brillm generate --help`.
@@ -64,6 +74,8 @@ Examples:
   brillm generate --model senses.bril --image three.png
   brillm generate --model senses.bril \"a three\" --out-image three.png --out-audio three.wav
   brillm generate \"Lily\" --beam 3 --tokens 8
+  brillm generate --prompts prompts.txt --tokens 40 > texts.jsonl
+  mpirun -n 4 brillm generate --ranks 4 --model own.bril --prompts prompts.jsonl
   echo \"One day\" | brillm generate - --model models/stories260K --seed 7";
 
 /// Splits `WHAT@STEP`; the step is 0 by default.
@@ -105,6 +117,11 @@ fn parse_forced(text: &str) -> std::result::Result<(u32, usize), String> {
 impl Arguments {
     pub(super) fn run(self) -> Result<()> {
         super::catch_interrupt()?;
+        let ranks = self.ranks.start()?;
+        if ranks.size() > 1 || self.prompts.is_some() {
+            RankArguments::agree(&*ranks)?;
+            return self.together(&ranks);
+        }
         if let Some(text) = self.choosing.gap() {
             return self.gap(text);
         }
@@ -119,9 +136,14 @@ impl Arguments {
                 let sampling = self.prompt.sampling(0.7).seed(seed);
                 Ok(self.request(&engine, &ids, &hooks)?.sampling(sampling))
             };
-            return self
-                .choosing
-                .choose(&self.prompt, &engine, &ids, &hooks, &request);
+            let sequences = SequenceRanks::one_process();
+            return self.choosing.choose(
+                &self.prompt,
+                &sequences,
+                &engine,
+                (&ids, &hooks),
+                &request,
+            );
         }
         if self.choosing.to_left || !engine.direction().reads_forward() {
             self.output.check_forward(&engine)?;
@@ -138,11 +160,7 @@ impl Arguments {
                 .output
                 .write(&self.prompt, &engine, ids, &hooks, &request);
         }
-        let name = self
-            .prompt
-            .model
-            .as_ref()
-            .map_or(engine.name().to_string(), |path| path.display().to_string());
+        let name = self.name(&engine);
         if let Some(width) = self.beam {
             return self.beam(&engine, &ids, width, &hooks);
         }
@@ -156,6 +174,12 @@ impl Arguments {
             return self.grow(model, &ids, &hooks);
         }
         self.stream(&name, &engine, &ids, &hooks)
+    }
+
+    /// The name of the model in reports.
+    fn name(&self, engine: &Engine) -> String {
+        let path = self.prompt.model.as_ref();
+        path.map_or(engine.name().to_string(), |path| path.display().to_string())
     }
 
     /// Fills the gap of a text.
@@ -271,16 +295,13 @@ impl Arguments {
         let mut generation = hooked.start(request)?;
         if self.prompt.json {
             let (text, new) = generation.collect_text()?;
-            let seconds = begun.elapsed().as_secs_f64();
-            let mut report = json!({
-                "model": name,
-                "prompt_ids": ids,
-                "ids": new,
-                "text": text,
-                "finish_reason": generation.finish(),
-                "tokens_per_second": (ids.len() + new.len()) as f64 / seconds.max(1e-9),
-                "seed": self.prompt.choice.seed,
-            });
+            let finish = generation.finish();
+            let generated = Generated {
+                text,
+                ids: new,
+                finish,
+            };
+            let mut report = self.report(name, ids, &generated, begun);
             if let Some(cache) = generation.session().cache() {
                 report["cache"] = json!(cache);
             }
@@ -308,12 +329,7 @@ impl Arguments {
             super::say("")?;
             super::plugin_options::say_reports(self.prompt.choice.seed)?;
         }
-        // A text that ends early for want of positions is reported in any case.
-        if let Some(finish) = generation.finish()
-            && (self.verbose || finish == crate::run::Finish::Context)
-        {
-            super::warn(&format!("ended: {}", finish.describe()));
-        }
+        self.say_finish(generation.finish());
         #[cfg(feature = "gpu")]
         if let Some(error) = generation.session().device_error() {
             super::warn(&crate::run::taken_over(error));
@@ -325,6 +341,29 @@ impl Arguments {
             }
         }
         Ok(())
+    }
+
+    /// Make the report of a text that was generated since `begun`.
+    fn report(&self, name: &str, ids: &[u32], generated: &Generated, begun: Instant) -> Value {
+        let tokens = ids.len() + generated.ids.len();
+        json!({
+            "model": name,
+            "prompt_ids": ids,
+            "ids": generated.ids,
+            "text": generated.text,
+            "finish_reason": generated.finish,
+            "tokens_per_second": tokens as f64 / begun.elapsed().as_secs_f64().max(1e-9),
+            "seed": self.prompt.choice.seed,
+        })
+    }
+
+    /// Print why a text ended, where that is wanted. One that ends early for want of positions is reported in any case.
+    fn say_finish(&self, finish: Option<Finish>) {
+        if let Some(finish) = finish
+            && (self.verbose || finish == Finish::Context)
+        {
+            super::warn(&format!("ended: {}", finish.describe()));
+        }
     }
 
     /// A text that grows both ways, where a plugin says, with a model for each.

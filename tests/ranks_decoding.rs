@@ -1,0 +1,209 @@
+//! Evaluation and generation over ranks: of own edges that no rank holds whole, and of models that each holds. The results
+//! have the bits of one process.
+#![cfg(feature = "mpi")]
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+mod support;
+use support::ranks::*;
+use support::*;
+
+/// Models by name, with the profile of each.
+const MODELS: [(&str, &str); 3] = [
+    ("gated", "profile={preset=\"sifu-own\",width=8}"),
+    ("position", "profile={preset=\"reference\",width=8}"),
+    ("composed", "profile={preset=\"sifu\",width=8}"),
+];
+
+/// A folder with a model of each profile, trained for some steps, held-out text, and prompts.
+fn folder() -> &'static Path {
+    static FOLDER: std::sync::OnceLock<std::path::PathBuf> = std::sync::OnceLock::new();
+    FOLDER.get_or_init(|| made_once("ranks-decoding", make))
+}
+
+fn make(folder: &Path) {
+    write_recipe(folder);
+    for (name, profile) in MODELS {
+        let mut command = brillm(&["train", "run.toml", "--quiet", "--out", name]);
+        for change in [profile, "train.tokens=1280", "train.validate-every=0"] {
+            command.args(["--set", change]);
+        }
+        succeed(command.current_dir(folder), name);
+    }
+    let prompts = [
+        "the cat",
+        "a dog likes",
+        "",
+        "my sister",
+        "the",
+        "every day",
+    ];
+    std::fs::write(folder.join("prompts.txt"), prompts.join("\n")).unwrap();
+    let objects = "{\"prompt\": \"the old man\"}\n{\"text\": \"a small\", \"id\": 3}\n";
+    std::fs::write(folder.join("prompts.jsonl"), objects).unwrap();
+}
+
+/// Numbers of ranks above one.
+fn many() -> &'static [usize] {
+    &sizes()[1..]
+}
+
+/// Run a command in one process and over ranks; return the outputs, that of one process first.
+fn outputs(arguments: &[&str]) -> Vec<(usize, String)> {
+    let what = arguments.join(" ");
+    let run = |command: &mut Command| {
+        let command = command.args(["--threads", "1"]).args(arguments);
+        let output = command.current_dir(folder()).output().unwrap();
+        stdout_of(&output, &what)
+    };
+    let alone = run(&mut brillm::<&str>(&[]));
+    let over = many().iter().map(|&size| {
+        let mut command = mpirun(size, env!("CARGO_BIN_EXE_brillm"));
+        (size, run(&mut command))
+    });
+    std::iter::once((1, alone)).chain(over).collect()
+}
+
+/// Check that a command prints the same in one process and over ranks, and return what it prints.
+fn same(arguments: &[&str]) -> String {
+    let mut outputs = outputs(arguments);
+    let (_, alone) = outputs.remove(0);
+    for (size, found) in outputs {
+        assert_eq!(found, alone, "{arguments:?} on {size} ranks");
+    }
+    alone
+}
+
+#[test]
+fn an_evaluation_of_divided_edges_has_the_bits_of_one_process() {
+    let recall = "--recall=20,4,0.3";
+    let cases_of: [(&str, &[&str]); 4] = [
+        ("gated", &["--windows", "20,13"]),
+        ("gated", &["--documents"]),
+        ("gated", &[recall]),
+        ("position", &["--windows", "20,13", "--first-window", "2"]),
+    ];
+    cases(cases_of, |(name, how)| {
+        let model = format!("{name}/model.bril");
+        let mut arguments = vec!["eval", "--json", "--model", &model, "held-out.txt"];
+        arguments.extend(*how);
+        let report: Value = serde_json::from_str(&same(&arguments)).unwrap();
+        assert!(number(&report["perplexity"]) > 1.0, "{report}");
+    });
+}
+
+#[test]
+fn texts_are_those_of_one_process() {
+    let cases_of: [(&str, &str, &[&str]); 4] = [
+        (
+            "gated",
+            "prompts.txt",
+            &["--temperature", "1.1", "--seed", "5"],
+        ),
+        (
+            "gated",
+            "prompts.jsonl",
+            &["--temperature", "0", "--charges=0.9,0.5,0.5,1"],
+        ),
+        (
+            "position",
+            "prompts.txt",
+            &["--temperature", "0.8", "--top-k", "9"],
+        ),
+        ("composed", "prompts.txt", &["--recall=20,4,0.3"]),
+    ];
+    cases(cases_of, |(name, prompts, how)| {
+        let model = format!("{name}/model.bril");
+        let mut arguments = vec!["generate", "--model", &model, "--tokens", "12"];
+        arguments.extend(["--prompts", prompts]);
+        arguments.extend(*how);
+        let lines = same(&arguments);
+        let lines: Vec<Value> = lines
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        assert_eq!(lines.len(), if prompts.ends_with('l') { 2 } else { 5 });
+        // A line is what its prompt and seed give alone.
+        let line = &lines[1];
+        let seed = line["seed"].to_string();
+        let prompt = line["prompt"].as_str().unwrap();
+        let mut alone = vec!["generate", prompt, "--json", "--model", &model];
+        alone.extend(["--tokens", "12", "--backend", "cpu"]);
+        alone.extend(how.iter().filter(|one| !["--seed", "5"].contains(one)));
+        alone.extend(["--seed", &seed]);
+        let output = brillm(&alone).current_dir(folder()).output().unwrap();
+        let alone: Value = serde_json::from_str(&stdout_of(&output, prompt)).unwrap();
+        for key in ["prompt_ids", "ids", "text", "finish_reason"] {
+            assert_eq!(line[key], alone[key], "{key}");
+        }
+    });
+}
+
+#[test]
+fn samples_and_single_texts_are_those_of_one_process() {
+    let model = ["--model", "gated/model.bril", "--tokens", "9"];
+    let samples = ["generate", "the dog", "--best-of", "5", "--json"];
+    let samples: Value = serde_json::from_str(&same(&[&samples[..], &model].concat())).unwrap();
+    assert_eq!(samples["samples"].as_array().unwrap().len(), 5);
+    let text = [&["generate", "the dog", "--seed", "3"][..], &model].concat();
+    assert!(same(&text).starts_with("the dog"));
+    let report = [&["generate", "the dog", "--json"][..], &model].concat();
+    let reports = outputs(&report).into_iter().map(|(_, report)| {
+        let mut report: Value = serde_json::from_str(&report).unwrap();
+        report.as_object_mut().unwrap().remove("tokens_per_second");
+        report
+    });
+    let reports: Vec<Value> = reports.collect();
+    assert!(reports.iter().all(|one| *one == reports[0]), "{reports:?}");
+}
+
+#[test]
+fn what_ranks_cannot_do_is_reported_once_and_soon() {
+    let own = ["--model", "gated/model.bril"];
+    let text = std::fs::read(folder().join("gated/model.bril")).unwrap();
+    let mut damaged = text.clone();
+    // Most of the file are the weights of own edges.
+    let middle = damaged.len() / 2;
+    damaged[middle] ^= 1;
+    std::fs::write(folder().join("damaged.bril"), damaged).unwrap();
+    let cases_of: [(&[&str], &str); 6] = [
+        (
+            &[
+                "eval",
+                "held-out.txt",
+                "--windows",
+                "20,13",
+                "--model",
+                "damaged.bril",
+            ],
+            "the file is damaged",
+        ),
+        (
+            &["eval", "held-out.txt", "--contexts", "4"],
+            "ranks measure windows",
+        ),
+        (
+            &["eval", "held-out.txt", "--dynamic", "0.01"],
+            "dynamic evaluation needs",
+        ),
+        (
+            &["generate", "the cat", "--beam", "3"],
+            "ranks do not support",
+        ),
+        (&["generate", "-"], "standard input"),
+        (&["generate", "--prompts", "none.txt"], "none.txt"),
+    ];
+    cases(cases_of, |(arguments, expected)| {
+        let mut command = mpirun(2, env!("CARGO_BIN_EXE_brillm"));
+        command.args(*arguments).current_dir(folder());
+        if !arguments.contains(&"--model") {
+            command.args(own);
+        }
+        let errors = fails_soon(command.stderr(Stdio::piped()).spawn().unwrap(), expected);
+        assert!(errors.contains(expected), "{errors}");
+        assert_eq!(errors.matches("brillm: ").count(), 1, "{errors}");
+    });
+}

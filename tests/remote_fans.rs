@@ -1,0 +1,352 @@
+//! Own edges that ranks hold in parts: ranks that are threads of this process, and the results of one that holds all.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::{Arc, Barrier, Mutex};
+
+use brillm::graph::NodeId;
+use brillm::hook::{Answer, Call, Edge, Fan, Hooks};
+use brillm::kernel::random::Random;
+use brillm::measure::Windows;
+use brillm::model::{ChargeSettings, Model, Verify};
+use brillm::path::{GraphSession, RecallSettings, Sampling, SessionOptions};
+use brillm::ranks::{Call as RankCall, OneProcess, Ranks};
+use brillm::run::{
+    Engine, Evaluation, Generated, Request, SequenceRanks, StreamOptions, evaluate_documents_over,
+    evaluate_stream_over, evaluate_windows_over, generate_over,
+};
+use brillm::signal::{BlendKind, FanQuery, FanVerifier, Mechanism, Profile, RemoteFans, Start};
+use brillm::text::Tokenizer;
+use brillm::{Error, ErrorKind, Result};
+
+mod support;
+use support::{cases, metadata, small_mechanism};
+
+const NODES: u32 = 12;
+
+/// What the threads of a job share: the parts that each sends.
+#[derive(Debug)]
+struct Shared {
+    barrier: Barrier,
+    parts: Mutex<Vec<Vec<Vec<u8>>>>,
+}
+
+/// A rank that is a thread.
+#[derive(Debug)]
+struct ThreadRank {
+    rank: usize,
+    size: usize,
+    shared: Arc<Shared>,
+}
+
+impl Ranks for ThreadRank {
+    fn rank(&self) -> usize {
+        self.rank
+    }
+
+    fn size(&self) -> usize {
+        self.size
+    }
+
+    fn exchange(&self, _call: RankCall<'_>, parts: &[&[u8]]) -> Result<Vec<Vec<u8>>> {
+        let parts = parts.iter().map(|part| part.to_vec()).collect();
+        self.shared.parts.lock().unwrap()[self.rank] = parts;
+        self.shared.barrier.wait();
+        let received = {
+            let all = self.shared.parts.lock().unwrap();
+            all.iter().map(|parts| parts[self.rank].clone()).collect()
+        };
+        self.shared.barrier.wait();
+        Ok(received)
+    }
+
+    fn sum(&self, _call: RankCall<'_>, _values: &mut [i64]) -> Result<()> {
+        unreachable!("sequences need no sums")
+    }
+
+    fn finish(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn abort(&self, _code: u8) -> ! {
+        unreachable!("no rank fails alone")
+    }
+}
+
+/// Run `rank` on each of some ranks, with a model that each opens for itself.
+fn over<T: Send>(
+    size: usize,
+    open: &(dyn Fn() -> Model + Sync),
+    rank: impl Fn(&SequenceRanks, &Model) -> T + Sync,
+) -> Vec<T> {
+    let shared = Arc::new(Shared {
+        barrier: Barrier::new(size),
+        parts: Mutex::new(vec![Vec::new(); size]),
+    });
+    std::thread::scope(|scope| {
+        let ranks: Vec<_> = (0..size)
+            .map(|number| {
+                let (shared, rank) = (shared.clone(), &rank);
+                scope.spawn(move || {
+                    let joined: Arc<dyn Ranks> = match size {
+                        1 => Arc::new(OneProcess),
+                        _ => Arc::new(ThreadRank {
+                            rank: number,
+                            size,
+                            shared,
+                        }),
+                    };
+                    let (sequences, model) = SequenceRanks::new(joined, &open()).unwrap();
+                    rank(&sequences, &model)
+                })
+            })
+            .collect();
+        ranks.into_iter().map(|rank| rank.join().unwrap()).collect()
+    })
+}
+
+fn model(profile: &Profile) -> Model {
+    let mechanism = small_mechanism(profile, 2);
+    let tokenizer = Tokenizer::ids(NODES as usize).unwrap();
+    Model::new(metadata(profile, 2), tokenizer, mechanism).unwrap()
+}
+
+/// Profiles of own edges: each blend, both energies, a table of positions.
+fn profiles() -> [(&'static str, Profile); 4] {
+    let decay = Profile {
+        blend: BlendKind::Decay,
+        ..Profile::sifu_own(8)
+    };
+    [
+        ("gated", Profile::sifu_own(8)),
+        ("decay", decay),
+        ("position", Profile::reference(8)),
+        ("composed", Profile::sifu(8)),
+    ]
+}
+
+fn text(length: usize) -> Vec<u32> {
+    let mut random = Random::new(9);
+    (0..length)
+        .map(|_| random.below(u64::from(NODES)) as u32)
+        .collect()
+}
+
+/// Sets the resistance of one edge to 0, which makes it likely.
+struct Open(u32);
+
+impl Edge for Open {
+    fn resist(&self, _: &Call<'_>, _: &Fan<'_>, resistance: &mut [f32]) -> Result<Answer> {
+        resistance[self.0 as usize] = 0.0;
+        Ok(Answer::Given)
+    }
+}
+
+/// Texts from several prompts and seeds, with charges and recall, and with hooks.
+fn texts(sequences: &SequenceRanks, model: &Model, hooks: &Hooks) -> Vec<Generated> {
+    let engine = Engine::from(model).with_hooks(hooks, 0).unwrap();
+    let charges: ChargeSettings = "0.9,0.5,0.5,1".parse().unwrap();
+    let recall: RecallSettings = "20,4,0.3".parse().unwrap();
+    let request = |number: usize| {
+        let prompt = text(1 + number % 5);
+        let sampling = Sampling::default().temperature(0.9).seed(number as u64);
+        let request = Request::ids(prompt)
+            .tokens(5 + number % 7)
+            .sampling(sampling)
+            .hooks(hooks.clone());
+        Ok(match number % 3 {
+            0 => request.charges(charges).recall(recall),
+            _ => request,
+        })
+    };
+    generate_over(sequences, &engine, 11, &request).unwrap()
+}
+
+#[test]
+fn every_sequence_has_the_bits_of_one_process() {
+    let mut hooks = Hooks::default();
+    hooks.edge.push(Arc::new(Open(3)));
+    cases(profiles(), |(name, profile)| {
+        let run = |sequences: &SequenceRanks, model: &Model| {
+            assert_eq!(
+                sequences.are_divided(),
+                sequences.ranks().size() > 1 && *name != "composed"
+            );
+            let (mechanism, none) = (model.mechanism(), Hooks::default());
+            let tokens = text(150);
+            let windows: Windows = "8,17".parse().unwrap();
+            let documents: Vec<Vec<u32>> = (0..9).map(|n| tokens[n..2 * n + 1].to_vec()).collect();
+            let options = StreamOptions {
+                recall: Some("20,4,0.3".parse().unwrap()),
+                ..StreamOptions::default()
+            };
+            let measured: [Evaluation; 3] = [
+                evaluate_windows_over(sequences, mechanism, &tokens, &windows, &none).unwrap(),
+                evaluate_documents_over(sequences, mechanism, &documents, &none).unwrap(),
+                evaluate_stream_over(sequences, mechanism, &tokens, 1, &options).unwrap(),
+            ];
+            let texts = [&none, &hooks].map(|hooks| texts(sequences, model, hooks));
+            (measured, texts)
+        };
+        let open = || model(profile);
+        let expected = over(1, &open, run).remove(0);
+        assert!(expected.0[0].perplexity > 1.0 && expected.0[0].tokens == 17 * 7);
+        assert_ne!(expected.1[0], expected.1[1], "the hook changes texts");
+        for size in [2, 3, 5] {
+            for found in over(size, &open, run) {
+                assert!(found == expected, "{size} ranks: {found:?}");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_rank_reads_the_fans_it_owns_alone() {
+    // The nodes whose fans the mechanism of each rank has verified.
+    let sets: Mutex<Vec<Arc<Mutex<BTreeSet<u32>>>>> = Mutex::default();
+    let open = || {
+        let reads = Arc::new(Mutex::new(BTreeSet::new()));
+        sets.lock().unwrap().push(reads.clone());
+        let verifier = FanVerifier(Arc::new(move |node| {
+            reads.lock().unwrap().extend(node);
+            Ok(())
+        }));
+        let profile = Profile::sifu_own(8);
+        let mechanism = small_mechanism(&profile, 2).with_verifier(verifier);
+        let tokenizer = Tokenizer::ids(NODES as usize).unwrap();
+        Model::new(metadata(&profile, 2), tokenizer, mechanism).unwrap()
+    };
+    over(3, &open, |sequences, model| {
+        let documents: Vec<Vec<u32>> = (0..6).map(|n| text(90 + n)).collect();
+        evaluate_documents_over(sequences, model.mechanism(), &documents, &Hooks::default())
+            .unwrap();
+    });
+    let sets = sets.lock().unwrap();
+    let sets: Vec<BTreeSet<u32>> = sets.iter().map(|set| set.lock().unwrap().clone()).collect();
+    let all: BTreeSet<u32> = sets.iter().flatten().copied().collect();
+    // Nodes without own edges have a fan that nobody needs to fetch.
+    let graph = small_mechanism(&Profile::sifu_own(8), 2).graph().clone();
+    let own = (0..NODES).filter(|&node| !graph.own_slots(NodeId(node)).is_empty());
+    let own: BTreeSet<u32> = own.collect();
+    assert!(own.len() > 6 && own.is_subset(&all), "{sets:?}");
+    let sum: usize = sets.iter().map(BTreeSet::len).sum();
+    assert_eq!(sum, all.len(), "no fan is read by two ranks: {sets:?}");
+}
+
+#[test]
+fn the_first_failed_sequence_ends_all() {
+    let open = || model(&Profile::sifu_own(8));
+    let errors = over(3, &open, |sequences, model| {
+        let mut documents: Vec<Vec<u32>> = (0..8).map(|_| text(30)).collect();
+        // Both fail before any other document ends, on two ranks.
+        documents[4][3] = NODES;
+        documents[2][3] = NODES + 1;
+        evaluate_documents_over(sequences, model.mechanism(), &documents, &Hooks::default())
+            .unwrap_err()
+    });
+    for error in errors {
+        assert_eq!(error.kind(), ErrorKind::Input);
+        let expected = "token 13 is outside the vocabulary of 12";
+        assert_eq!(error.to_string(), expected);
+    }
+}
+
+/// Save a model of own edges with one damaged byte in the fan of a node.
+fn save_damaged(path: &Path, node: u32) {
+    let model = model(&Profile::sifu_own(8));
+    model.save(path).unwrap();
+    let weights = model
+        .mechanism()
+        .weights()
+        .table("edge.arena")
+        .bytes()
+        .to_vec();
+    let mut bytes = std::fs::read(path).unwrap();
+    let arena = bytes
+        .windows(weights.len())
+        .position(|window| window == weights)
+        .unwrap();
+    let graph = model.mechanism().graph();
+    let row = graph.own_slots(NodeId(node)).start;
+    bytes[arena + row * (8 * 8 + 8) * 4 + 1] ^= 1;
+    std::fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn a_damaged_fan_is_reported_by_the_rank_that_owns_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("damaged.bril");
+    save_damaged(&path, 5);
+    let open = || Model::open(&path, Verify::Touched).unwrap();
+    for size in [1, 3] {
+        let errors = over(size, &open, |sequences, model| {
+            let documents: Vec<Vec<u32>> = (0..6).map(|_| text(60)).collect();
+            let hooks = Hooks::default();
+            evaluate_documents_over(sequences, model.mechanism(), &documents, &hooks).unwrap_err()
+        });
+        for error in errors {
+            assert_eq!(error.kind(), ErrorKind::Checksum, "{error}");
+            assert!(error.to_string().contains("part 6"), "{error}");
+        }
+    }
+}
+
+/// Fans of another process that fails, or sends too little.
+#[derive(Debug)]
+struct Broken(bool);
+
+impl RemoteFans for Broken {
+    fn holds(&self, node: u32) -> bool {
+        node == 0
+    }
+
+    fn fetch(&self, _: FanQuery) -> Result<Vec<f32>> {
+        match self.0 {
+            true => Err(Error::new(
+                ErrorKind::Resource,
+                "the other process has ended",
+            )),
+            false => Ok(vec![1.0]),
+        }
+    }
+}
+
+#[test]
+fn what_a_divided_mechanism_cannot_do_is_a_typed_error() {
+    let with = |profile: &Profile, fans| small_mechanism(profile, 2).with_remote_fans(fans);
+    let composed = with(&Profile::sifu(8), Arc::new(Broken(true)));
+    assert_eq!(composed.unwrap_err().kind(), ErrorKind::Unsupported);
+    let own = Profile::sifu_own(8);
+    for (fails, kind) in [(true, ErrorKind::Resource), (false, ErrorKind::Format)] {
+        let mechanism: Mechanism = with(&own, Arc::new(Broken(fails))).unwrap();
+        let flow = mechanism.begin(1, &Start::Profile).unwrap();
+        let mut energies = vec![0.0; NODES as usize];
+        let error = mechanism.energies(&flow, &mut energies).unwrap_err();
+        assert_eq!(error.kind(), kind);
+    }
+    let mechanism = Arc::new(with(&own, Arc::new(Broken(true))).unwrap());
+    let options = SessionOptions {
+        attribution: true,
+        ..SessionOptions::default()
+    };
+    let session = GraphSession::begin_with(
+        mechanism.clone(),
+        &[0],
+        &Start::Profile,
+        Sampling::greedy(),
+        options,
+    );
+    let error = session.unwrap().split(1).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    let query = |node, width| FanQuery {
+        node,
+        step: 0,
+        target: None,
+        output: vec![0.0; width],
+    };
+    assert!(mechanism.compute(&query(0, 8)).is_ok());
+    let narrow = mechanism.compute(&query(0, 7)).unwrap_err();
+    assert_eq!(narrow.kind(), ErrorKind::Format);
+    let outside = mechanism.compute(&query(NODES, 8)).unwrap_err();
+    assert_eq!(outside.kind(), ErrorKind::Input);
+}
