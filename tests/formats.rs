@@ -325,7 +325,7 @@ fn a_version_says_both_numbers_and_other_files_say_what_they_are() {
     let error = open(&bytes).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Version);
     assert!(
-        error.to_string().contains("version 9") && error.to_string().contains("version 1"),
+        error.to_string().contains("version 9") && error.to_string().contains("reads 1 to 2"),
         "{error}"
     );
     assert!(

@@ -1,7 +1,9 @@
 //! Batches: windows of text for one training step, the same in every run of a seed.
 
-use crate::graph::TokenGraph;
+use crate::Result;
+use crate::graph::{NodeId, TokenGraph};
 use crate::kernel::random::Random;
+use crate::ranks::Ranks;
 
 /// Sequences of one training step.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -209,14 +211,47 @@ impl BatchSampler {
 
     /// Count how often each fold takes each edge of `graph`. `[folds][E]`
     pub fn held_out(&self, graph: &TokenGraph, text: &[u32]) -> Vec<Vec<u32>> {
+        self.held_out_within(graph, text, 0..text.len().saturating_sub(1))
+    }
+
+    /// As [`Self::held_out`], on all ranks, which have the same text: each counts a part of it, and all get the counts of
+    /// the whole.
+    ///
+    /// # Errors
+    /// Those of an exchange.
+    pub fn held_out_over(
+        &self,
+        ranks: &dyn Ranks,
+        graph: &TokenGraph,
+        text: &[u32],
+    ) -> Result<Vec<Vec<u32>>> {
+        let share = ranks.share(text.len().saturating_sub(1));
+        let mut counts = self.held_out_within(graph, text, share);
+        if ranks.size() > 1 {
+            for fold in &mut counts {
+                let mut sums: Vec<i64> = fold.iter().map(|&count| count.into()).collect();
+                ranks.sum("counts of folds".into(), &mut sums)?;
+                *fold = sums.iter().map(|&sum| sum as u32).collect();
+            }
+        }
+        Ok(counts)
+    }
+
+    /// Count the edges that begin at some positions of the text.
+    fn held_out_within(
+        &self,
+        graph: &TokenGraph,
+        text: &[u32],
+        positions: std::ops::Range<usize>,
+    ) -> Vec<Vec<u32>> {
         let mut counts = vec![vec![0u32; graph.edges()]; self.folds];
         if self.folds == 0 {
             return counts;
         }
         // Counts of a fold are subtracted from all counts, so that its own text does not predict it.
-        for (position, pair) in text.windows(2).enumerate() {
-            let source = crate::graph::NodeId(pair[0]);
-            if let Some(edge) = graph.edge(source, crate::graph::NodeId(pair[1])) {
+        for position in positions {
+            let source = NodeId(text[position]);
+            if let Some(edge) = graph.edge(source, NodeId(text[position + 1])) {
                 counts[self.fold(position) as usize - 1][edge.index()] += 1;
             }
         }

@@ -84,7 +84,7 @@ impl GraphModel {
     ) -> Result<Self> {
         let profile = recipe.profile()?;
         let graph = counted_graph(&**ranks, recipe, &profile, data)?;
-        let (graph, prior) = resistances(recipe, graph, sampler, data.train())?;
+        let (graph, prior) = resistances(&**ranks, recipe, graph, sampler, data.train())?;
         let (recipe, warm_start) = match WarmStart::of(recipe, base)? {
             Some((warm_start, rate)) => {
                 let mut recipe = recipe.clone();
@@ -161,7 +161,7 @@ impl GraphModel {
 }
 
 impl GraphModel {
-    /// Write a model of which ranks hold parts: rank 0 receives the edge weights a few fans at a time.
+    /// Write a model of which ranks hold parts: rank 0 creates the file, and each rank writes the edges that it holds.
     fn save_divided(&mut self, path: &Path, metadata: &Metadata) -> Result<()> {
         let Self {
             edge_trainer,
@@ -172,7 +172,7 @@ impl GraphModel {
         edge_trainer.collect_nodes()?;
         edge_trainer.check_finite()?;
         if !edge_trainer.leads() {
-            return edge_trainer.send_edges(graph, &mut |_| Ok(()));
+            return edge_trainer.write_edges(graph, None).map(drop);
         }
         let about = (metadata, &*tokenizer, &*graph);
         let writer = write_model(path, about, &mut |writer, shape| {
@@ -180,8 +180,8 @@ impl GraphModel {
             if shape.name == "edge.arena" {
                 let parts = edge_parts(graph, shape.columns * 4);
                 let name = shape.name;
-                return writer.block_in_parts(name, Element::F32, &dimensions, &parts, |put| {
-                    edge_trainer.send_edges(graph, put)
+                return writer.block_by_many(name, Element::F32, &dimensions, &parts, |place| {
+                    edge_trainer.write_edges(graph, Some(place))
                 });
             }
             let parameters = edge_trainer.parameters();
@@ -378,13 +378,14 @@ pub(super) fn counted_graph(
 
 /// Estimate the static resistances of a graph's text and of its folds, and the path graph where the recipe has one.
 fn resistances(
+    ranks: &dyn Ranks,
     recipe: &Recipe,
     graph: TokenGraph,
     sampler: &BatchSampler,
     text: &[u32],
 ) -> Result<(TokenGraph, Prior<f32>)> {
     let Some(settings) = recipe.graph.paths() else {
-        let prior = Prior::new(&graph, &sampler.held_out(&graph, text));
+        let prior = Prior::new(&graph, &sampler.held_out_over(ranks, &graph, text)?);
         return Ok((graph, prior));
     };
     let paths = PathGraph::estimate(&graph, text, &settings)?;

@@ -1,13 +1,16 @@
-//! Own edges that ranks hold in parts: what rank 0 collects of them, and how it writes a model that no rank holds whole.
+//! Own edges that ranks hold in parts: what rank 0 collects of them, and how all write a model that no rank holds whole.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::graph::{NodeId, TokenGraph};
 use crate::learn::edge_trainer::{EdgeTrainer, Form};
 use crate::learn::trainable::HeldRows;
+use crate::model::BlockPlace;
 use crate::ranks::Ranks;
 use crate::{Error, ErrorKind, Result};
-
-/// Bytes of edge weights that ranks send to rank 0 at a time, at least one fan.
-const TOGETHER: usize = 32 << 20;
 
 /// Blocks whose rows belong to sources: only the owner of a node uses its row.
 const OF_SOURCES: [&str; 3] = ["node.start", "node.trust", "blend.gate"];
@@ -127,50 +130,131 @@ impl EdgeTrainer {
             .advice("training diverged: lower train.rate"))
     }
 
-    /// Send the edge weights to rank 0, fan by fan in the order of nodes, the shared edge first. There `put` receives all
-    /// of them; all ranks call this together.
+    /// Write the edge weights that this rank holds into the file that rank 0 has created; rank 0 passes the place of their
+    /// block. Returns there the checksums of its parts: the shared edge, then the fan of each node. All ranks call this
+    /// together.
     ///
     /// # Errors
-    /// Those of `put` and of an exchange.
-    pub(super) fn send_edges(
+    /// [`ErrorKind::Io`] where a rank cannot write the file, which must be in a folder that all share; those of an exchange.
+    pub(super) fn write_edges(
         &mut self,
         graph: &TokenGraph,
-        put: &mut dyn FnMut(&[u8]) -> Result<()>,
-    ) -> Result<()> {
+        place: Option<&BlockPlace>,
+    ) -> Result<Vec<u64>> {
         let (Some(fans), Form::Own(edges)) = (&self.fans, &mut self.form) else {
-            return Ok(());
+            return Ok(Vec::new());
         };
+        let ranks = &*fans.ranks;
+        let place = place_of_rank_0(ranks, place)?;
+        let held = edges.held().clone();
         let parameter = edges.parameters().swap_remove(0);
-        let (value, columns) = (&parameter.value, parameter.shape[1]);
-        let leads = fans.ranks.rank() == 0;
-        if leads {
-            put(bytemuck::cast_slice(&value[..columns]))?;
+        let row_bytes = parameter.shape[1] * 4;
+        let bytes: &[u8] = bytemuck::cast_slice(&parameter.value);
+        let (shared, mut rest) = bytes.split_at(row_bytes);
+        let mut part = FilePart::open(&place)?;
+        if ranks.rank() == 0 {
+            part.write(0, shared)?;
         }
-        let fan = |node: usize| graph.own_slots(NodeId(node as u32)).len();
-        let (mut first, mut next) = (0, columns);
-        while first < graph.nodes() {
-            // As many nodes as fit.
-            let (mut end, mut bytes) = (first, 0);
-            while end < graph.nodes()
-                && (end == first || bytes + fan(end) * columns * 4 <= TOGETHER)
+        // Pairs of a part and its checksum: node u is part 1 + u.
+        let (mut checksums, mut cut) = (Vec::new(), Vec::new());
+        let mut nodes = (0..graph.nodes() as u32).map(|node| (node, graph.own_slots(NodeId(node))));
+        let mut current = nodes.next();
+        for rows in held.fans() {
+            let (fan, after) = rest.split_at(rows.len() * row_bytes);
+            rest = after;
+            part.write(rows.start * row_bytes, fan)?;
+            while current
+                .as_ref()
+                .is_some_and(|(_, fan)| fan.end <= rows.start)
             {
-                bytes += fan(end) * columns * 4;
-                end += 1;
+                current = nodes.next();
             }
-            let mine = (first..end).filter(|&node| fans.is_mine(node as u32));
-            let length = mine.map(fan).sum::<usize>() * columns;
-            let received = to_rank_0(&*fans.ranks, "edge weights", &value[next..next + length])?;
-            next += length;
-            let mut rest: Vec<&[f32]> = received.iter().map(Vec::as_slice).collect();
-            for node in (first..end).filter(|_| leads) {
-                let rest = &mut rest[fans.owner(node as u32)];
-                let (rows, after) = rest.split_at(fan(node) * columns);
-                put(bytemuck::cast_slice(rows))?;
-                *rest = after;
+            match &current {
+                Some((node, whole)) if rows == whole => {
+                    checksums.push([1 + u64::from(*node), xxh3_64(fan)]);
+                }
+                Some((node, whole)) if rows.start == whole.start => {
+                    cut.push((1 + u64::from(*node), whole.clone()));
+                }
+                _ => {}
             }
-            first = end;
         }
-        Ok(())
+        part.sync()?;
+        // Of a cut fan, other ranks have written the rest.
+        ranks.gather("edges of the model".into(), &[])?;
+        for (index, rows) in cut {
+            let fan = part.read(rows.start * row_bytes, rows.len() * row_bytes)?;
+            checksums.push([index, xxh3_64(&fan)]);
+        }
+        let mut parts = vec![&[][..]; ranks.size()];
+        parts[0] = bytemuck::cast_slice(&checksums);
+        let received = ranks.exchange("checksums of the model".into(), &parts)?;
+        // Nodes without edges have no bytes.
+        let mut all = vec![xxh3_64(&[]); 1 + graph.nodes()];
+        all[0] = xxh3_64(shared);
+        for bytes in received {
+            let pairs: Vec<[u64; 2]> = bytemuck::pod_collect_to_vec(&bytes);
+            for [part, checksum] in pairs {
+                all[part as usize] = checksum;
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// Return the place that rank 0 passes, on all ranks.
+fn place_of_rank_0(ranks: &dyn Ranks, place: Option<&BlockPlace>) -> Result<BlockPlace> {
+    let place = serde_json::to_vec(&place).unwrap_or_default();
+    let all = ranks.gather("the place of the edge weights".into(), &place)?;
+    let place = serde_json::from_slice::<Option<BlockPlace>>(&all[0]);
+    place.ok().flatten().ok_or_else(|| {
+        let what = "rank 0 has not created the file of the model";
+        Error::new(ErrorKind::Resource, what)
+    })
+}
+
+/// A block of a file that several ranks write.
+struct FilePart<'a> {
+    file: File,
+    place: &'a BlockPlace,
+}
+
+impl<'a> FilePart<'a> {
+    fn open(place: &'a BlockPlace) -> Result<Self> {
+        let file = brillm_file::open_part(&place.path).map_err(|error| {
+            Error::io_at(&place.path)(error)
+                .advice("the folder of the run must be one that all machines share")
+        })?;
+        Ok(Self { file, place })
+    }
+
+    fn seek(&mut self, at: usize) -> Result<()> {
+        let to = SeekFrom::Start(self.place.offset + at as u64);
+        let sought = self.file.seek(to).map(drop);
+        sought.map_err(Error::io_at(&self.place.path))
+    }
+
+    /// Write bytes at an offset in the block.
+    fn write(&mut self, at: usize, bytes: &[u8]) -> Result<()> {
+        self.seek(at)?;
+        let written = self.file.write_all(bytes);
+        written.map_err(Error::io_at(&self.place.path))
+    }
+
+    /// Wait until what was written is on disk.
+    fn sync(&self) -> Result<()> {
+        brillm_file::sync_part(&self.file).map_err(Error::io_at(&self.place.path))
+    }
+
+    /// Read bytes that other ranks may have written.
+    fn read(&mut self, at: usize, length: usize) -> Result<Vec<u8>> {
+        // Opened again: file systems over a network then show what others have synced.
+        *self = Self::open(self.place)?;
+        self.seek(at)?;
+        let mut bytes = vec![0; length];
+        let read = self.file.read_exact(&mut bytes);
+        read.map_err(Error::io_at(&self.place.path))?;
+        Ok(bytes)
     }
 }
 

@@ -9,7 +9,8 @@
 //!
 //! Numbers are little-endian, checksums XXH3-64. The header comes last so that writing is one stream. A
 //! block written in *parts* (the edge weights, one part per fan) has its part boundaries and checksums in
-//! two further blocks, and each part is verified on first use, so that opening does not read it.
+//! two further blocks, and each part is verified on first use, so that opening does not read it. Its checksum is
+//! that of its parts' checksums, so that several processes can write it; in version 1, that of its bytes.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -28,8 +29,8 @@ use crate::{Error, ErrorKind, Result};
 
 /// The first eight bytes; a transfer that converts line ends damages them.
 pub const MAGIC: [u8; 8] = *b"\x89BRIL\r\n\x1a";
-/// The format version this build reads and writes.
-pub const VERSION: u32 = 1;
+/// The newest format version that this build reads and writes. A file without blocks in parts has version 1.
+pub const VERSION: u32 = 2;
 /// Blocks begin at multiples of this.
 pub const ALIGNMENT: u64 = 64;
 /// Files up to this size are verified whole on opening.
@@ -193,7 +194,8 @@ impl Container {
             Verify::Lazy => bytes.len() as u64 <= WHOLE,
             Verify::Touched => false,
         };
-        let header = read_header(&bytes)?;
+        let (version, header) = read_header(&bytes)?;
+        let by_parts = version > 1;
         check_layout(&bytes, &header)?;
         let mut blocks = Vec::with_capacity(header.blocks.len());
         for entry in &header.blocks {
@@ -201,7 +203,8 @@ impl Container {
             let shape = check_shape(entry).map_err(|error| error.at(location()))?;
             let data =
                 bytes.slice(entry.offset as usize..(entry.offset + entry.length) as usize)?;
-            if (whole || entry.parts.is_none()) && xxh3_64(&data) != entry.checksum {
+            // In version 2, parts are verified below.
+            if (entry.parts.is_none() || whole && !by_parts) && xxh3_64(&data) != entry.checksum {
                 return Err(damaged("its bytes".into()).at(location()));
             }
             blocks.push(Block {
@@ -221,6 +224,13 @@ impl Container {
                 let parts = container
                     .parts(index, count)
                     .map_err(|error| error.at(format!("block {}", entry.name)))?;
+                if by_parts && checksum_of_parts(&parts.checksums) != entry.checksum {
+                    let what = damaged("the checksums of its parts".into());
+                    return Err(what.at(format!("block {}", entry.name)));
+                }
+                if whole && by_parts {
+                    (0..parts.checksums.len()).try_for_each(|part| parts.verify(part))?;
+                }
                 if !whole {
                     container.blocks[index].parts = Some(Arc::new(parts));
                 }
@@ -346,6 +356,12 @@ fn damaged(what: String) -> Error {
     .advice("copy or download it again")
 }
 
+/// Return the checksum of a block in parts, in format version 2.
+pub(super) fn checksum_of_parts(checksums: &[u64]) -> u64 {
+    let bytes: Vec<u8> = checksums.iter().flat_map(|one| one.to_le_bytes()).collect();
+    xxh3_64(&bytes)
+}
+
 fn number(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
 }
@@ -370,7 +386,8 @@ const OTHERS: [Other; 2] = [
     ),
 ];
 
-fn read_header(bytes: &[u8]) -> Result<Header> {
+/// Read the format version and the header.
+fn read_header(bytes: &[u8]) -> Result<(u32, Header)> {
     let invalid = |what: String| Err(Error::new(ErrorKind::Format, what));
     if bytes.len() < 8 || bytes[..8] != MAGIC {
         download::check(bytes)?;
@@ -387,10 +404,10 @@ fn read_header(bytes: &[u8]) -> Result<Header> {
         ));
     }
     let version = u32::from_le_bytes(bytes[8..12].try_into().expect("four bytes"));
-    if version != VERSION {
+    if !(1..=VERSION).contains(&version) {
         return Err(Error::new(
             ErrorKind::Version,
-            format!("the file has format version {version}, this build reads version {VERSION}"),
+            format!("the file has format version {version}, this build reads 1 to {VERSION}"),
         )
         .advice("use the build of brillm that wrote it, or train or import the model again"));
     }
@@ -410,9 +427,10 @@ fn read_header(bytes: &[u8]) -> Result<Header> {
     if xxh3_64(header) != number(bytes, 32) {
         return Err(damaged("the header's bytes".into()));
     }
-    serde_json::from_slice(header).map_err(|error| {
+    let header = serde_json::from_slice(header).map_err(|error| {
         Error::new(ErrorKind::Format, format!("invalid header: {error}")).because(error)
-    })
+    })?;
+    Ok((version, header))
 }
 
 /// Check that blocks follow each other without overlap, with zeros between them.

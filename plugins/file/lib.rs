@@ -125,6 +125,17 @@ impl OutputFile {
         }
     }
 
+    /// The temporary file, into which other processes may write bytes too ([`open_part`]) until this one finishes it; `None`
+    /// for a special file that is written directly.
+    pub fn temporary_path(&self) -> Option<&Path> {
+        match &self.destination {
+            Destination::Rename(temporary) | Destination::Copy(temporary, _) => {
+                Some(temporary.path())
+            }
+            Destination::Written => None,
+        }
+    }
+
     /// Flush and sync the bytes, give the file its name, and sync the folder.
     ///
     /// # Errors
@@ -183,6 +194,23 @@ fn sync(file: &File) -> io::Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// Open the [temporary file](OutputFile::temporary_path) of an [`OutputFile`], which this process or another one writes, to
+/// read it and to write a part of it.
+///
+/// # Errors
+/// Those of the operating system, for example where the file is on the disk of another machine.
+pub fn open_part(path: impl AsRef<Path>) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).open(path)
+}
+
+/// Wait until the bytes that were written to `file` are on disk.
+///
+/// # Errors
+/// Those of the operating system.
+pub fn sync_part(file: &File) -> io::Result<()> {
+    sync(file)
 }
 
 /// Open a log, created if it does not exist, whose records are appended in the order in which several processes write

@@ -61,6 +61,11 @@ impl Temporary {
         }
     }
 
+    /// The temporary name.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Give the file the name of its target, and sync the folder.
     pub(crate) fn rename(mut self) -> io::Result<()> {
         fs::rename(&self.path, &self.target)?;
