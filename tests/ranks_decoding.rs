@@ -4,6 +4,7 @@
 
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -51,8 +52,8 @@ fn many() -> &'static [usize] {
     &sizes()[1..]
 }
 
-/// Run a command in one process and over ranks; return the outputs, that of one process first.
-fn outputs(arguments: &[&str]) -> Vec<(usize, String)> {
+/// Run a command in one process and on numbers of ranks; return the outputs, that of one process first.
+fn outputs(sizes: &[usize], arguments: &[&str]) -> Vec<(usize, String)> {
     let what = arguments.join(" ");
     let run = |command: &mut Command| {
         let command = command.args(["--threads", "1"]).args(arguments);
@@ -60,7 +61,7 @@ fn outputs(arguments: &[&str]) -> Vec<(usize, String)> {
         stdout_of(&output, &what)
     };
     let alone = run(&mut brillm::<&str>(&[]));
-    let over = many().iter().map(|&size| {
+    let over = sizes.iter().map(|&size| {
         let mut command = mpirun(size, env!("CARGO_BIN_EXE_brillm"));
         (size, run(&mut command))
     });
@@ -68,8 +69,8 @@ fn outputs(arguments: &[&str]) -> Vec<(usize, String)> {
 }
 
 /// Check that a command prints the same in one process and over ranks, and return what it prints.
-fn same(arguments: &[&str]) -> String {
-    let mut outputs = outputs(arguments);
+fn same(sizes: &[usize], arguments: &[&str]) -> String {
+    let mut outputs = outputs(sizes, arguments);
     let (_, alone) = outputs.remove(0);
     for (size, found) in outputs {
         assert_eq!(found, alone, "{arguments:?} on {size} ranks");
@@ -90,37 +91,41 @@ fn an_evaluation_of_divided_edges_has_the_bits_of_one_process() {
         let model = format!("{name}/model.bril");
         let mut arguments = vec!["eval", "--json", "--model", &model, "held-out.txt"];
         arguments.extend(*how);
-        let report: Value = serde_json::from_str(&same(&arguments)).unwrap();
+        let report: Value = serde_json::from_str(&same(many(), &arguments)).unwrap();
         assert!(number(&report["perplexity"]) > 1.0, "{report}");
     });
 }
 
 #[test]
 fn texts_are_those_of_one_process() {
-    let cases_of: [(&str, &str, &[&str]); 4] = [
+    let cases_of: [(&str, &str, usize, &[&str]); 4] = [
         (
             "gated",
             "prompts.txt",
+            2,
             &["--temperature", "1.1", "--seed", "5"],
         ),
         (
             "gated",
             "prompts.jsonl",
+            4,
             &["--temperature", "0", "--charges=0.9,0.5,0.5,1"],
         ),
         (
             "position",
             "prompts.txt",
+            4,
             &["--temperature", "0.8", "--top-k", "9"],
         ),
-        ("composed", "prompts.txt", &["--recall=20,4,0.3"]),
+        ("composed", "prompts.txt", 2, &["--recall=20,4,0.3"]),
     ];
-    cases(cases_of, |(name, prompts, how)| {
+    cases(cases_of, |(name, prompts, size, how)| {
         let model = format!("{name}/model.bril");
         let mut arguments = vec!["generate", "--model", &model, "--tokens", "12"];
         arguments.extend(["--prompts", prompts]);
         arguments.extend(*how);
-        let lines = same(&arguments);
+        let size = *size.min(sizes().last().unwrap());
+        let lines = same(&[size], &arguments);
         let lines: Vec<Value> = lines
             .lines()
             .map(|line| serde_json::from_str(line).unwrap())
@@ -146,18 +151,41 @@ fn texts_are_those_of_one_process() {
 fn samples_and_single_texts_are_those_of_one_process() {
     let model = ["--model", "gated/model.bril", "--tokens", "9"];
     let samples = ["generate", "the dog", "--best-of", "5", "--json"];
-    let samples: Value = serde_json::from_str(&same(&[&samples[..], &model].concat())).unwrap();
+    let samples: Value =
+        serde_json::from_str(&same(many(), &[&samples[..], &model].concat())).unwrap();
     assert_eq!(samples["samples"].as_array().unwrap().len(), 5);
     let text = [&["generate", "the dog", "--seed", "3"][..], &model].concat();
-    assert!(same(&text).starts_with("the dog"));
+    assert!(same(&[2], &text).starts_with("the dog"));
     let report = [&["generate", "the dog", "--json"][..], &model].concat();
-    let reports = outputs(&report).into_iter().map(|(_, report)| {
+    let reports = outputs(&[2], &report).into_iter().map(|(_, report)| {
         let mut report: Value = serde_json::from_str(&report).unwrap();
         report.as_object_mut().unwrap().remove("tokens_per_second");
         report
     });
     let reports: Vec<Value> = reports.collect();
     assert!(reports.iter().all(|one| *one == reports[0]), "{reports:?}");
+}
+
+#[test]
+fn a_rank_that_is_interrupted_ends_the_texts_of_all() {
+    let mut command = mpirun(2, env!("CARGO_BIN_EXE_brillm"));
+    let endless = [
+        "--tokens",
+        "100000000",
+        "--ignore-eos",
+        "--prompts",
+        "prompts.txt",
+    ];
+    command
+        .args(["generate", "--model", "gated/model.bril"])
+        .args(endless);
+    command.args(["--threads", "1"]).current_dir(folder());
+    let command = command.stdout(Stdio::null()).stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    // Both have begun when both have been running for a while.
+    std::thread::sleep(Duration::from_secs(2));
+    signal(descendants(child.id(), "brillm")[1], "-TERM");
+    fails_soon(child, "an interrupted rank");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
 
 use brillm::graph::NodeId;
@@ -12,8 +13,8 @@ use brillm::model::{ChargeSettings, Model, Verify};
 use brillm::path::{GraphSession, RecallSettings, Sampling, SessionOptions};
 use brillm::ranks::{Call as RankCall, OneProcess, Ranks};
 use brillm::run::{
-    Engine, Evaluation, Generated, Request, SequenceRanks, StreamOptions, evaluate_documents_over,
-    evaluate_stream_over, evaluate_windows_over, generate_over,
+    Engine, Evaluation, Finish, Generated, Request, SequenceRanks, StreamOptions,
+    evaluate_documents_over, evaluate_stream_over, evaluate_windows_over, generate_over,
 };
 use brillm::signal::{BlendKind, FanQuery, FanVerifier, Mechanism, Profile, RemoteFans, Start};
 use brillm::text::Tokenizer;
@@ -231,6 +232,31 @@ fn a_rank_reads_the_fans_it_owns_alone() {
     assert!(own.len() > 6 && own.is_subset(&all), "{sets:?}");
     let sum: usize = sets.iter().map(BTreeSet::len).sum();
     assert_eq!(sum, all.len(), "no fan is read by two ranks: {sets:?}");
+}
+
+#[test]
+fn a_cancelled_rank_cancels_all() {
+    let open = || model(&Profile::sifu_own(8));
+    let texts = over(3, &open, |sequences, model| {
+        let flag = Arc::new(AtomicBool::new(false));
+        let sequences = sequences.clone().cancel(flag.clone());
+        let engine = Engine::from(model)
+            .with_hooks(&Hooks::default(), 0)
+            .unwrap();
+        let request = |number: usize| {
+            // Rank 2 alone is cancelled.
+            if number == 2 {
+                flag.store(true, Ordering::Relaxed);
+            }
+            let request = Request::ids(vec![0]).tokens(100_000).ignore_eos(true);
+            Ok(request.cancel(flag.clone()))
+        };
+        generate_over(&sequences, &engine, 5, &request).unwrap()
+    });
+    for text in texts.concat() {
+        assert_eq!(text.finish, Some(Finish::Cancelled));
+        assert!(text.ids.len() < 100);
+    }
 }
 
 #[test]

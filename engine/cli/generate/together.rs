@@ -49,7 +49,8 @@ impl Arguments {
         let (sequences, engine) = match engine.as_graph() {
             Some(model) => {
                 let (sequences, model) = SequenceRanks::new(ranks.clone(), model)?;
-                (sequences, Engine::from(&model))
+                let cancel = crate::cli::interrupted().clone();
+                (sequences.cancel(cancel), Engine::from(&model))
             }
             None if ranks.size() > 1 => {
                 let what = "ranks generate with graphs; transformers run in one process";

@@ -5,7 +5,7 @@
 //! answers, which it computes in parallel. All ranks make the same exchanges until no sequence of any of them is left.
 
 use std::panic::resume_unwind;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rayon::prelude::*;
@@ -54,6 +54,7 @@ impl Divided {
     }
 
     /// Run `one` for each of the sequences of this rank, on up to `threads` threads. Returns their results in the same order.
+    /// The flag of any rank that is cancelled sets those of all.
     ///
     /// # Errors
     /// That of the failed sequence with the lowest number, of any rank; those of an exchange.
@@ -61,6 +62,7 @@ impl Divided {
         &self,
         mine: &[usize],
         threads: usize,
+        cancel: &AtomicBool,
         one: &(dyn Fn(usize) -> Result<Vec<u8>> + Sync),
     ) -> Result<Vec<Vec<u8>>> {
         let threads = threads.min(mine.len());
@@ -95,7 +97,7 @@ impl Divided {
                     }
                 }
             }
-            let outcome = self.advance();
+            let outcome = self.advance(cancel);
             drop(closing);
             for thread in started {
                 if let Err(panic) = thread.join() {
@@ -109,12 +111,13 @@ impl Divided {
     }
 
     /// Exchange queries and answers until all sequences of all ranks have ended, or one has failed.
-    fn advance(&self) -> Result<()> {
+    fn advance(&self, cancel: &AtomicBool) -> Result<()> {
         loop {
             let (waiting, failed) = self.fans.take();
             let progress = Progress {
                 live: waiting.len() as u32,
                 failed,
+                cancelled: cancel.load(Ordering::Relaxed),
             };
             let mut parts = vec![progress.part(); self.ranks.size()];
             for one in &waiting {
@@ -125,6 +128,9 @@ impl Divided {
             let received: Vec<_> = received
                 .map(|part| read_queries(&part, width))
                 .collect::<Result<_>>()?;
+            if received.iter().any(|(progress, _)| progress.cancelled) {
+                cancel.store(true, Ordering::Relaxed);
+            }
             let failed = received.iter().any(|(progress, _)| progress.failed);
             if failed || received.iter().all(|(progress, _)| progress.live == 0) {
                 return Ok(());

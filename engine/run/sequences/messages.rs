@@ -1,7 +1,7 @@
 //! What ranks send each other while sequences advance: queries of fans, and their answers.
 //!
-//! A part of an exchange of queries begins with the number of sequences that its rank still advances and whether one has
-//! failed; each query is a record of 16 + 4 D bytes. An answer is a status and its numbers, or an error.
+//! A part of an exchange of queries begins with the number of sequences that its rank still advances and whether they are to
+//! stop; each query is a record of 16 + 4 D bytes. An answer is a status and its numbers, or an error.
 
 use crate::ranks::{error_from_bytes, error_to_bytes};
 use crate::signal::FanQuery;
@@ -11,8 +11,10 @@ use crate::{Error, ErrorKind, Result};
 const ALL: u32 = u32::MAX;
 /// Bytes of a query before its output.
 const HEAD: usize = 16;
-/// Status of an answer that is an error.
+/// Status of an answer that is an error, and of a rank with a failed sequence.
 const FAILED: u32 = 1;
+/// Status of a rank that was cancelled.
+const CANCELLED: u32 = 2;
 
 /// State of a rank at an exchange.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -21,12 +23,16 @@ pub(super) struct Progress {
     pub(super) live: u32,
     /// Whether one of its sequences has failed.
     pub(super) failed: bool,
+    /// Whether the user has cancelled its sequences.
+    pub(super) cancelled: bool,
 }
 
 impl Progress {
     /// Begin a part of an exchange of queries.
     pub(super) fn part(self) -> Vec<u8> {
-        [self.live, u32::from(self.failed)]
+        let failed = if self.failed { FAILED } else { 0 };
+        let cancelled = if self.cancelled { CANCELLED } else { 0 };
+        [self.live, failed | cancelled]
             .map(u32::to_le_bytes)
             .concat()
     }
@@ -46,9 +52,11 @@ pub(super) fn add_query(query: &FanQuery, part: &mut Vec<u8>) {
 /// [`ErrorKind::Format`] for a part of another length.
 pub(super) fn read_queries(part: &[u8], width: usize) -> Result<(Progress, Vec<FanQuery>)> {
     let mut part = Part(part);
+    let (live, status) = (part.number()?, part.number()?);
     let progress = Progress {
-        live: part.number()?,
-        failed: part.number()? != 0,
+        live,
+        failed: status & FAILED != 0,
+        cancelled: status & CANCELLED != 0,
     };
     let mut queries = Vec::with_capacity(part.0.len() / (HEAD + 4 * width));
     while !part.0.is_empty() {
@@ -138,6 +146,7 @@ mod tests {
         let progress = Progress {
             live: 5,
             failed: true,
+            cancelled: false,
         };
         let mut part = progress.part();
         queries.iter().for_each(|query| add_query(query, &mut part));

@@ -6,6 +6,7 @@ mod messages;
 mod queue;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use rayon::prelude::*;
 
@@ -39,6 +40,7 @@ const TOGETHER: usize = 64;
 pub struct SequenceRanks {
     ranks: Arc<dyn Ranks>,
     divided: Option<Divided>,
+    cancel: Arc<AtomicBool>,
 }
 
 impl SequenceRanks {
@@ -49,13 +51,27 @@ impl SequenceRanks {
     /// # Errors
     /// As [`Owners::assign`](crate::graph::Owners::assign).
     pub fn new(ranks: Arc<dyn Ranks>, model: &Model) -> Result<(Self, Model)> {
-        if ranks.size() == 1 || model.mechanism().profile().form != EdgeForm::Own {
-            let divided = None;
-            return Ok((Self { ranks, divided }, model.clone()));
-        }
-        let (divided, model) = Divided::new(ranks.clone(), model)?;
-        let divided = Some(divided);
-        Ok((Self { ranks, divided }, model))
+        let (divided, model) = match model.mechanism().profile().form {
+            EdgeForm::Own if ranks.size() > 1 => {
+                let (divided, model) = Divided::new(ranks.clone(), model)?;
+                (Some(divided), model)
+            }
+            _ => (None, model.clone()),
+        };
+        let sequences = Self {
+            ranks,
+            divided,
+            cancel: Arc::default(),
+        };
+        Ok((sequences, model))
+    }
+
+    /// Set the flag that ends the sequences of this rank. Over edges that ranks hold in parts, the flag of any rank sets those
+    /// of all at the next exchange.
+    #[must_use]
+    pub fn cancel(mut self, flag: Arc<AtomicBool>) -> Self {
+        self.cancel = flag;
+        self
     }
 
     /// Return the one process that is always there.
@@ -63,6 +79,7 @@ impl SequenceRanks {
         Self {
             ranks: Arc::new(OneProcess),
             divided: None,
+            cancel: Arc::default(),
         }
     }
 
@@ -94,7 +111,7 @@ impl SequenceRanks {
         let results = match &self.divided {
             Some(divided) => {
                 let threads = if in_order { 1 } else { TOGETHER };
-                divided.map(&mine, threads, one)?
+                divided.map(&mine, threads, &self.cancel, one)?
             }
             None => {
                 let one = |&sequence: &usize| one(sequence).map_err(|error| (sequence, error));
