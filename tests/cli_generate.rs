@@ -553,3 +553,53 @@ fn text_held_back_until_the_end_token_has_no_id_of_its_own() {
     );
     assert_eq!(report["finish_reason"], "stop");
 }
+
+#[test]
+fn many_prompts_are_continued_in_their_order() {
+    let (_, model) = trained();
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        std::fs::write(folder.path().join(name), text).unwrap();
+        path(folder.path(), name)
+    };
+    let lines = write("prompts.txt", "the cat\n\na dog likes\r\nmy sister\n");
+    let objects =
+        "{\"prompt\": \"the cat\"}\n{\"text\": \"a dog likes\"}\n{\"prompt\": \"my sister\"}\n";
+    let objects = write("prompts.jsonl", objects);
+    let with = |file: &str| {
+        let given = ["generate", "--model", model, "--tokens", "6", "--seed", "4"];
+        succeeds(&[&given[..], &["--temperature", "0.9", "--prompts", file]].concat())
+    };
+    let printed = with(&lines);
+    assert_eq!(printed, with(&objects));
+    let reports = printed
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap());
+    let reports: Vec<Value> = reports.collect();
+    assert_eq!(reports.len(), 3);
+    for (number, (prompt, report)) in ["the cat", "a dog likes", "my sister"]
+        .iter()
+        .zip(&reports)
+        .enumerate()
+    {
+        assert_eq!(report["prompt"], *prompt);
+        let seed = (4 + number).to_string();
+        let alone = [prompt, "--model", model, "--tokens", "6", "--seed", &seed];
+        let options = ["--temperature", "0.9", "--backend", "cpu", "--json"];
+        let alone = json(&[&["generate"], &alone[..], &options].concat());
+        for key in ["prompt_ids", "ids", "text", "finish_reason", "seed"] {
+            assert_eq!(report[key], alone[key], "{prompt}: {key}");
+        }
+    }
+    let empty = write("empty.txt", "\n \n");
+    let invalid = write("invalid.jsonl", "{\"prompt\": \"a\"}\n{\"id\": 1}\n");
+    let cases_of = [
+        (vec!["--prompts", &empty], "the file has no prompts"),
+        (vec!["--prompts", &invalid], "line 2: invalid record"),
+        (vec!["--prompts", &lines, "--backend", "gpu"], "--backend"),
+    ];
+    cases(cases_of, |(options, expected)| {
+        let errors = fails(&[&["generate", "--model", model][..], options].concat());
+        assert!(errors.contains(expected), "{errors}");
+    });
+}
