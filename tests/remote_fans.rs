@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
 
 use brillm::graph::NodeId;
@@ -10,11 +10,12 @@ use brillm::hook::{Answer, Call, Edge, Fan, Hooks};
 use brillm::kernel::random::Random;
 use brillm::measure::Windows;
 use brillm::model::{ChargeSettings, Model, Verify};
-use brillm::path::{GraphSession, RecallSettings, Sampling, SessionOptions};
+use brillm::path::{GraphSession, RecallSettings, Sampling, Session, SessionOptions};
 use brillm::ranks::{Call as RankCall, OneProcess, Ranks};
 use brillm::run::{
     Engine, Evaluation, Finish, Generated, Request, SequenceRanks, StreamOptions,
-    evaluate_documents_over, evaluate_stream_over, evaluate_windows_over, generate_over,
+    evaluate_documents_over, evaluate_stream, evaluate_stream_over, evaluate_windows_over,
+    generate_over,
 };
 use brillm::signal::{BlendKind, FanQuery, FanVerifier, Mechanism, Profile, RemoteFans, Start};
 use brillm::text::Tokenizer;
@@ -317,6 +318,54 @@ fn a_damaged_fan_is_reported_by_the_rank_that_owns_it() {
     }
 }
 
+/// Fans that another mechanism holds, and how often they were fetched.
+#[derive(Debug)]
+struct Counted {
+    whole: Mechanism,
+    fetched: AtomicUsize,
+}
+
+impl RemoteFans for Counted {
+    fn holds(&self, _: u32) -> bool {
+        false
+    }
+
+    fn fetch(&self, query: FanQuery) -> Result<Vec<f32>> {
+        self.fetched.fetch_add(1, Ordering::Relaxed);
+        self.whole.compute(&query)
+    }
+}
+
+#[test]
+fn a_prediction_of_a_known_token_fetches_once() {
+    let whole = small_mechanism(&Profile::sifu_own(8), 2);
+    let graph = whole.graph().clone();
+    let fans = Arc::new(Counted {
+        whole: whole.clone(),
+        fetched: AtomicUsize::new(0),
+    });
+    let mechanism = Arc::new(whole.with_remote_fans(fans.clone()).unwrap());
+    let tokens = text(60);
+    let (options, hooks) = (StreamOptions::default(), Hooks::default());
+    let measured = evaluate_stream(&mechanism, &tokens, 1, &options, &hooks).unwrap();
+    let alone = Arc::new(fans.whole.clone());
+    let alone = evaluate_stream(&alone, &tokens, 1, &options, &hooks).unwrap();
+    assert_eq!(measured, alone);
+    let sources = tokens[..59].iter();
+    let own = sources.filter(|&&node| !graph.own_slots(NodeId(node)).is_empty());
+    let own = own.count();
+    assert!(own > 30);
+    assert_eq!(fans.fetched.load(Ordering::Relaxed), own);
+    // A choice does not know the next token before it has the energies.
+    fans.fetched.store(0, Ordering::Relaxed);
+    let engine = mechanism.clone();
+    let sampling = Sampling::greedy();
+    let mut session = GraphSession::begin(engine, &[1], &Start::Profile, sampling).unwrap();
+    let next = session.step().unwrap();
+    let own = graph.edge_row(NodeId(1), NodeId(next.unwrap())) > 0;
+    assert_eq!(fans.fetched.load(Ordering::Relaxed), 1 + usize::from(own));
+}
+
 /// Fans of another process that fails, or sends too little.
 #[derive(Debug)]
 struct Broken(bool);
@@ -367,10 +416,17 @@ fn what_a_divided_mechanism_cannot_do_is_a_typed_error() {
     let query = |node, width| FanQuery {
         node,
         step: 0,
+        energies: true,
         target: None,
         output: vec![0.0; width],
     };
-    assert!(mechanism.compute(&query(0, 8)).is_ok());
+    let own = mechanism.graph().own_slots(NodeId(0)).len();
+    let both = FanQuery {
+        target: Some(1),
+        ..query(0, 8)
+    };
+    assert_eq!(mechanism.compute(&query(0, 8)).unwrap().len(), own);
+    assert_eq!(mechanism.compute(&both).unwrap().len(), own + 8);
     let narrow = mechanism.compute(&query(0, 7)).unwrap_err();
     assert_eq!(narrow.kind(), ErrorKind::Format);
     let outside = mechanism.compute(&query(NODES, 8)).unwrap_err();

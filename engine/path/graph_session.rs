@@ -52,6 +52,8 @@ pub struct GraphSession {
     logits: Vec<f32>,
     /// Whether energies and logits belong to the current node.
     looked: bool,
+    /// Pre-activation of the hop to a node that is likely to be the next, if another process has sent it.
+    known: Option<(u32, Vec<f32>)>,
     /// What each token contributes to the signal, where it is recorded.
     pub(super) attribution: Option<Box<Attribution>>,
     /// Factors of what the tokens at some positions add to the signal; 1 elsewhere.
@@ -137,6 +139,7 @@ impl GraphSession {
             energies: Vec::new(),
             logits: Vec::new(),
             looked: false,
+            known: None,
             attribution: attribution.then(|| Box::new(Attribution::begin(&mechanism, &flow))),
             flow,
             sampler,
@@ -201,6 +204,7 @@ impl GraphSession {
             energies: Vec::new(),
             logits: Vec::new(),
             looked: false,
+            known: None,
             attribution: None,
             gains: BTreeMap::new(),
             hook_runner,
@@ -268,7 +272,7 @@ impl GraphSession {
     pub(crate) fn set_mechanism(&mut self, mechanism: Arc<Mechanism>) {
         self.discard_ahead();
         self.mechanism = mechanism;
-        self.looked = false;
+        (self.looked, self.known) = (false, None);
     }
 
     /// Set the constants of recall; what the session remembers so far stays, as far as it fits the window.
@@ -298,8 +302,10 @@ impl GraphSession {
         let key = recalls.then(|| self.mechanism.key(&self.flow));
         // Gains are numbered by position: hop i reaches position i, and the first node is position 0.
         let gain = self.gains.get(&(self.flow.step + 1)).copied();
+        let known = self.known.take().filter(|known| known.0 == node);
+        let known = known.map(|known| known.1);
         self.mechanism
-            .hop_scaled(&mut self.flow, node, gain.unwrap_or(1.0))?;
+            .hop_known(&mut self.flow, node, gain.unwrap_or(1.0), known)?;
         if let Some(attribution) = &mut self.attribution {
             attribution.hop(&self.mechanism, &self.flow);
         }
@@ -316,15 +322,18 @@ impl GraphSession {
         Ok(())
     }
 
-    /// Compute energies and logits of the next node, once per hop.
-    fn gather(&mut self) -> Result<()> {
+    /// Compute energies and logits of the next node, once per hop. It is likely to be `next`.
+    fn gather(&mut self, next: Option<u32>) -> Result<()> {
         if self.looked {
             return Ok(());
         }
         let nodes = self.mechanism.nodes();
         self.energies.resize(nodes, 0.0);
         self.logits.resize(nodes, 0.0);
-        self.mechanism.energies(&self.flow, &mut self.energies)?;
+        let known = self
+            .mechanism
+            .energies_before(&self.flow, next, &mut self.energies)?;
+        self.known = next.zip(known);
         self.mechanism
             .logits(&self.flow, &self.energies, &mut self.logits);
         // Injected energy is added to the logit unscaled: α does not apply.
@@ -363,7 +372,7 @@ fn context(flow: &Flow) -> StepContext<'_> {
 
 impl Session for GraphSession {
     fn look(&mut self) -> Result<(&[f32], &[f32])> {
-        self.gather()?;
+        self.gather(None)?;
         Ok((&self.energies, &self.logits))
     }
 
@@ -374,7 +383,7 @@ impl Session for GraphSession {
             self.hop(node, None)?;
             return Ok(Some(node));
         }
-        self.gather()?;
+        self.gather(None)?;
         // The choice overwrites the logits.
         self.looked = false;
         if !self.mechanism.profile().self_loops {
@@ -398,7 +407,8 @@ impl Session for GraphSession {
     }
 
     fn resistance(&mut self, node: u32) -> Result<f64> {
-        self.gather()?;
+        // A text that is measured goes on with the node.
+        self.gather(Some(node))?;
         // Normalising overwrites the logits.
         self.looked = false;
         self.sampler

@@ -337,11 +337,22 @@ impl Mechanism {
     /// # Errors
     /// As [`Self::hop`].
     pub fn hop_scaled(&self, flow: &mut Flow, target: u32, gain: f32) -> Result<()> {
+        self.hop_known(flow, target, gain, None)
+    }
+
+    /// As [`Self::hop_scaled`], over an own edge whose pre-activation may be known from [`Self::energies_before`].
+    pub(crate) fn hop_known(
+        &self,
+        flow: &mut Flow,
+        target: u32,
+        gain: f32,
+        known: Option<Vec<f32>>,
+    ) -> Result<()> {
         self.check_node(target)?;
         self.check_step(flow)?;
         let source = flow.node;
         match self.profile.form {
-            EdgeForm::Own => own::hop(self, flow, target, gain)?,
+            EdgeForm::Own => own::hop(self, flow, target, gain, known)?,
             EdgeForm::Composed => composed::hop(self, flow, target, gain),
             EdgeForm::Layered => layered::hop(self, flow, target, gain),
         }
@@ -407,11 +418,24 @@ impl Mechanism {
     /// # Errors
     /// Those of a fan that another process holds; none in one process.
     pub fn energies(&self, flow: &Flow, energies: &mut [f32]) -> Result<()> {
+        self.energies_before(flow, None, energies).map(drop)
+    }
+
+    /// As [`Self::energies`], before a hop to `next` if that is known. Where another process holds the fan, returns the
+    /// pre-activation of that hop, so that one exchange is enough for both.
+    pub(crate) fn energies_before(
+        &self,
+        flow: &Flow,
+        next: Option<u32>,
+        energies: &mut [f32],
+    ) -> Result<Option<Vec<f32>>> {
         match self.profile.form {
-            EdgeForm::Own => own::energies(self, flow, energies)?,
-            EdgeForm::Composed | EdgeForm::Layered => composed::energies(self, flow, energies),
+            EdgeForm::Own => own::energies(self, flow, next, energies),
+            EdgeForm::Composed | EdgeForm::Layered => {
+                composed::energies(self, flow, energies);
+                Ok(None)
+            }
         }
-        Ok(())
     }
 
     /// Turn energies into logits, whose softmax over all V is the distribution of the next node.

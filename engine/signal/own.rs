@@ -22,17 +22,24 @@ pub(crate) fn begin(mechanism: &Mechanism, flow: &mut Flow, start: &Start, gain:
     update_node(mechanism, flow, &preactivation, gates, gain);
 }
 
-/// Follow the edge to `target`.
+/// Follow the edge to `target`, whose pre-activation may be `known`.
 ///
 /// # Errors
 /// Those of a fan that another process holds.
-pub(crate) fn hop(mechanism: &Mechanism, flow: &mut Flow, target: u32, gain: f32) -> Result<()> {
+pub(crate) fn hop(
+    mechanism: &Mechanism,
+    flow: &mut Flow,
+    target: u32,
+    gain: f32,
+    known: Option<Vec<f32>>,
+) -> Result<()> {
     // Every process holds the shared edge.
     let owned = edge_row(mechanism, flow.node, target) > 0;
     let remote = mechanism.remote_fan(flow.node).filter(|_| owned);
-    let preactivation = match remote {
-        Some(remote) => mechanism.fetch(remote, FanQuery::of(flow, Some(target)))?,
-        None => {
+    let preactivation = match (known, remote) {
+        (Some(known), _) => known,
+        (None, Some(remote)) => mechanism.fetch(remote, FanQuery::of(flow, false, Some(target)))?,
+        (None, None) => {
             let row = edge(mechanism, flow.node, target);
             preactivation(mechanism, &flow.output, &base(mechanism, flow.step), &row)
         }
@@ -97,11 +104,17 @@ pub(crate) fn base(mechanism: &Mechanism, step: u64) -> Vec<f32> {
     mechanism.position_row(step as usize + offset)
 }
 
-/// Compute the energies over own edges; every other target receives that of the shared edge. `energies [V]`
+/// Compute the energies over own edges; every other target receives that of the shared edge. Where another process holds the
+/// fan, it also returns the pre-activation over the own edge to `next`, the next node if it is known. `energies [V]`
 ///
 /// # Errors
 /// Those of a fan that another process holds.
-pub(crate) fn energies(mechanism: &Mechanism, flow: &Flow, energies: &mut [f32]) -> Result<()> {
+pub(crate) fn energies(
+    mechanism: &Mechanism,
+    flow: &Flow,
+    next: Option<u32>,
+    energies: &mut [f32],
+) -> Result<Option<Vec<f32>>> {
     let edge_weights = mechanism.weights.table("edge.arena");
     let base = base(mechanism, flow.step);
     let squared = mechanism.profile.energy == EnergyKind::Squared;
@@ -111,16 +124,23 @@ pub(crate) fn energies(mechanism: &Mechanism, flow: &Flow, energies: &mut [f32])
     energies.fill(shared[0]);
     let edge_rows = mechanism.graph.own_slots(NodeId(flow.node));
     if edge_rows.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
+    let mut known = None;
     let own = match mechanism.remote_fan(flow.node) {
-        Some(remote) => mechanism.fetch(remote, FanQuery::of(flow, None))?,
+        Some(remote) => {
+            let target = next.filter(|&next| edge_row(mechanism, flow.node, next) > 0);
+            let mut values = mechanism.fetch(remote, FanQuery::of(flow, true, target))?;
+            let preactivation = values.split_off(edge_rows.len());
+            known = target.map(|_| preactivation);
+            values
+        }
         None => fan_energies(mechanism, flow.node, &flow.output, &base),
     };
     for (target, edge_row) in mechanism.graph.own_fan(NodeId(flow.node)) {
         energies[target as usize] = own[edge_row as usize - edge_rows.start];
     }
-    Ok(())
+    Ok(known)
 }
 
 /// Compute the energies of the own edges of a node, in the order of targets. `[F]`

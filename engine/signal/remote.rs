@@ -18,7 +18,9 @@ pub struct FanQuery {
     pub node: u32,
     /// Hops that the signal has made, from which the row of the position table follows.
     pub step: u64,
-    /// Target of the own edge whose pre-activation is needed; `None` for the energies of all own edges.
+    /// Whether the energies of all own edges are needed.
+    pub energies: bool,
+    /// Target of the own edge whose pre-activation is needed.
     pub target: Option<u32>,
     /// Output of the node. `[D]`
     pub output: Vec<f32>,
@@ -26,10 +28,11 @@ pub struct FanQuery {
 
 impl FanQuery {
     /// Return the query of a flow at its node.
-    pub(crate) fn of(flow: &Flow, target: Option<u32>) -> Self {
+    pub(crate) fn of(flow: &Flow, energies: bool, target: Option<u32>) -> Self {
         Self {
             node: flow.node,
             step: flow.step,
+            energies,
             target,
             output: flow.output.clone(),
         }
@@ -94,16 +97,16 @@ impl Mechanism {
         Err(Error::new(ErrorKind::Format, what))
     }
 
-    /// Number of values that a query of a node of this graph is answered with: D, or one for each own edge of the node.
+    /// Number of values that a query of a node of this graph is answered with: one for each own edge of the node, and D for a
+    /// pre-activation.
     pub fn answer_length(&self, query: &FanQuery) -> usize {
-        match query.target {
-            Some(_) => self.profile.width,
-            None => self.graph.own_slots(NodeId(query.node)).len(),
-        }
+        let fan = self.graph.own_slots(NodeId(query.node)).len();
+        let energies = if query.energies { fan } else { 0 };
+        energies + query.target.map_or(0, |_| self.profile.width)
     }
 
     /// Compute what a signal in another process needs of a fan that this one holds: the energies of the own edges of a node,
-    /// in the order of targets, or the pre-activation over one of them.
+    /// in the order of targets, then the pre-activation over one of them.
     ///
     /// # Errors
     /// [`ErrorKind::Input`] for a node outside the graph; [`ErrorKind::Format`] for an output of another width;
@@ -121,12 +124,14 @@ impl Mechanism {
             return Err(Error::new(ErrorKind::Format, what));
         }
         let base = own::base(self, query.step);
-        Ok(match query.target {
-            Some(target) => {
-                let row = own::edge(self, query.node, target);
-                own::preactivation(self, &query.output, &base, &row)
-            }
-            None => own::fan_energies(self, query.node, &query.output, &base),
-        })
+        let mut values = match query.energies {
+            true => own::fan_energies(self, query.node, &query.output, &base),
+            false => Vec::new(),
+        };
+        if let Some(target) = query.target {
+            let row = own::edge(self, query.node, target);
+            values.extend(own::preactivation(self, &query.output, &base, &row));
+        }
+        Ok(values)
     }
 }

@@ -1,16 +1,16 @@
 //! What ranks send each other while sequences advance: queries of fans, and their answers.
 //!
 //! A part of an exchange of queries begins with the number of sequences that its rank still advances and whether they are to
-//! stop; each query is a record of 16 + 4 D bytes. An answer is a status and its numbers, or an error.
+//! stop; each query is a record of 20 + 4 D bytes. An answer is a status and its numbers, or an error.
 
 use crate::ranks::{error_from_bytes, error_to_bytes};
 use crate::signal::FanQuery;
 use crate::{Error, ErrorKind, Result};
 
-/// A target that stands for all own edges.
-const ALL: u32 = u32::MAX;
+/// A target that stands for none.
+const NONE: u32 = u32::MAX;
 /// Bytes of a query before its output.
-const HEAD: usize = 16;
+const HEAD: usize = 20;
 /// Status of an answer that is an error, and of a rank with a failed sequence.
 const FAILED: u32 = 1;
 /// Status of a rank that was cancelled.
@@ -41,7 +41,8 @@ impl Progress {
 /// Append a query to a part.
 pub(super) fn add_query(query: &FanQuery, part: &mut Vec<u8>) {
     part.extend(query.node.to_le_bytes());
-    part.extend(query.target.unwrap_or(ALL).to_le_bytes());
+    part.extend(query.target.unwrap_or(NONE).to_le_bytes());
+    part.extend(u32::from(query.energies).to_le_bytes());
     part.extend(query.step.to_le_bytes());
     part.extend_from_slice(bytemuck::cast_slice(&query.output));
 }
@@ -61,11 +62,13 @@ pub(super) fn read_queries(part: &[u8], width: usize) -> Result<(Progress, Vec<F
     let mut queries = Vec::with_capacity(part.0.len() / (HEAD + 4 * width));
     while !part.0.is_empty() {
         let (node, target) = (part.number()?, part.number()?);
+        let energies = part.number()? != 0;
         let step = part.take(8)?.try_into().map_or(0, u64::from_le_bytes);
         queries.push(FanQuery {
             node,
             step,
-            target: (target != ALL).then_some(target),
+            energies,
+            target: (target != NONE).then_some(target),
             output: part.floats(width)?,
         });
     }
@@ -136,10 +139,15 @@ mod tests {
 
     #[test]
     fn queries_and_answers_are_read_as_they_were_written() {
-        let queries = [(7, None, 3), (0, Some(2), 0), (1, Some(0), u64::MAX)];
-        let queries = queries.map(|(node, target, step)| FanQuery {
+        let queries = [
+            (7, true, None, 3),
+            (0, false, Some(2), 0),
+            (1, true, Some(0), u64::MAX),
+        ];
+        let queries = queries.map(|(node, energies, target, step)| FanQuery {
             node,
             step,
+            energies,
             target,
             output: vec![0.5, -0.0, f32::MIN_POSITIVE],
         });
@@ -150,7 +158,7 @@ mod tests {
         };
         let mut part = progress.part();
         queries.iter().for_each(|query| add_query(query, &mut part));
-        assert_eq!(part.len(), 8 + 3 * (16 + 12));
+        assert_eq!(part.len(), 8 + 3 * (20 + 12));
         let read = read_queries(&part, 3).unwrap();
         assert_eq!(read, (progress, queries.to_vec()));
         assert!(read_queries(&part[..part.len() - 1], 3).is_err());
