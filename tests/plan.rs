@@ -22,7 +22,7 @@ fn numbers(plan: &Value, key: &str) -> Vec<f64> {
 
 #[test]
 fn every_own_edge_has_an_owner_and_work_is_balanced() {
-    let folder = recipe_folder();
+    let folder = letters_folder();
     for ranks in ["1", "2", "7", "12"] {
         let plan = plan(&folder, &["--ranks", ranks, "--simulate=5"]);
         let (edges, bytes) = (numbers(&plan, "edges"), numbers(&plan, "bytes"));
@@ -67,9 +67,9 @@ fn every_own_edge_has_an_owner_and_work_is_balanced() {
 
 #[test]
 fn fans_are_cut_where_they_cost_too_much() {
-    let folder = recipe_folder();
-    let cut = plan(&folder, &["--ranks", "16"]);
-    let whole = plan(&folder, &["--ranks", "16", "--cut", "0"]);
+    let folder = letters_folder();
+    let cut = plan(&folder, &["--ranks", "40"]);
+    let whole = plan(&folder, &["--ranks", "40", "--cut", "0"]);
     let fans = cut["cut_fans"].as_array().unwrap();
     assert!(!fans.is_empty() && whole["cut_fans"].as_array().unwrap().is_empty());
     for fan in fans {
@@ -91,7 +91,7 @@ fn fans_are_cut_where_they_cost_too_much() {
     let imbalance = |plan: &Value| plan["imbalance"].as_f64().unwrap();
     assert!(imbalance(&cut) < imbalance(&whole));
     // The same plan each time.
-    assert_eq!(cut, plan(&folder, &["--ranks", "16"]));
+    assert_eq!(cut, plan(&folder, &["--ranks", "40"]));
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn visits_of_another_text_can_be_balanced() {
 
 #[test]
 fn a_plan_is_printed_for_people_too() {
-    let folder = recipe_folder();
+    let folder = letters_folder();
     let run_file = path(folder.path(), "run.toml");
     let own = "profile={preset=\"sifu-own\",width=8}";
     let printed = |ranks: &str| {

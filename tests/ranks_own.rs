@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use brillm::learn::checkpoint;
+use brillm::model::{Container, Verify};
 
 mod support;
 use support::ranks::*;
@@ -12,7 +13,7 @@ use support::*;
 
 /// A folder with a text and a run file of own edges: dropout, clipping, validation, early stopping.
 fn folder() -> tempfile::TempDir {
-    let folder = recipe_folder();
+    let folder = letters_folder();
     let recipe = "\
 name = \"ranks\"
 seed = 3
@@ -24,8 +25,8 @@ vocabulary = 300
 preset = \"sifu-own\"
 width = 8
 [train]
-tokens = 5760
-batch = 72
+tokens = 1920
+batch = 24
 steps = 8
 dropout = 0.2
 clip = 0.3
@@ -103,14 +104,67 @@ fn own_edges_have_the_same_bits_on_any_number_of_ranks() {
         assert_eq!(float.len(), expected.1.len(), "{name}");
         let difference = (loss(&float) - loss(&expected.1)).abs();
         assert!(difference < 1e-3, "{name}: {difference}");
-        for &size in sizes() {
+        // Whole fans, cut ones, and fans cut wherever they can be.
+        for (&size, cut) in sizes().iter().zip(["0", "8", "1000"]) {
             let out = format!("{name}-{size}");
-            succeed(&mut training(folder.path(), size, &out, changes), name);
+            let cut = format!("train.cut={cut}");
+            let changes = [*changes, &["--set", &cut]].concat();
+            succeed(&mut training(folder.path(), size, &out, &changes), name);
             let found = outcome(&folder.path().join(out));
             assert_eq!(found.1, expected.1, "{name}: log on {size} ranks");
             assert!(found.0 == expected.0, "{name}: model on {size} ranks");
         }
     });
+}
+
+/// The plan of the run of a folder.
+fn plan(folder: &Path, more: &[&str]) -> serde_json::Value {
+    let run_file = path(folder, "run.toml");
+    json(&[&["plan", &run_file, "--json"], more].concat())
+}
+
+#[test]
+fn a_plan_knows_the_owners_and_the_traffic_of_a_training() {
+    let folder = folder();
+    let size = sizes()[sizes().len() - 1];
+    let ranks = size.to_string();
+    for cut in ["0", "1000"] {
+        let setting = format!("train.cut={cut}");
+        let changes = ["--set", &setting, "--set", "train.patience=0"];
+        let planned = plan(
+            folder.path(),
+            &[&changes[..], &["--ranks", &ranks, "--simulate"]].concat(),
+        );
+        let fans = planned["cut_fans"].as_array().unwrap();
+        assert_eq!(fans.is_empty(), cut == "0", "{planned}");
+        let mut command = training(folder.path(), size, cut, &changes);
+        let report = stdout_of(&command.arg("--json").output().unwrap(), cut);
+        let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+        let found = report["exchanged_bytes_a_token"].as_f64().unwrap();
+        let expected = planned["bytes_a_token"].as_f64().unwrap();
+        println!(
+            "cut {cut}: {found:.1} bytes a token between {size} ranks, {expected:.1} by the plan"
+        );
+        assert!(
+            (found / expected - 1.0).abs() < 0.1,
+            "{cut}: {found} bytes a token, not {expected}"
+        );
+        // The shards have the edges that the plan gives each rank.
+        let edges = planned["ranks"].as_array().unwrap().iter();
+        let edges = edges.map(|rank| rank["edges"].as_u64().unwrap());
+        let last = shards(&folder.path().join(cut)).split_off(size);
+        for (edges, shard) in edges.zip(&last) {
+            let shard = Container::open(shard, Verify::Whole).unwrap();
+            let rows = shard
+                .require("rows")
+                .unwrap()
+                .typed::<u64>()
+                .unwrap()
+                .to_vec();
+            let rows = rows.chunks(2).map(|ends| ends[1] - ends[0]);
+            assert_eq!(rows.sum::<u64>(), edges + 1, "with the shared edge");
+        }
+    }
 }
 
 /// Shards in a folder, by name.
@@ -127,7 +181,14 @@ fn shards(out: &Path) -> Vec<PathBuf> {
 fn a_rank_stores_its_share_of_the_edges() {
     let folder = folder();
     // Two of the checkpoints are kept.
-    let wide = ["--set", "profile.width=16", "--set", "train.patience=0"];
+    let wide = [
+        "--set",
+        "profile.width=16",
+        "--set",
+        "train.patience=0",
+        "--set",
+        "train.cut=1000",
+    ];
     let length = |path: &PathBuf| path.metadata().unwrap().len() as f64;
     let mut whole = 0.0;
     for &size in sizes() {
@@ -154,7 +215,7 @@ fn a_killed_run_resumes_on_another_number_of_ranks() {
     let folder = folder();
     let longer = [
         "--set",
-        "train.tokens=34560",
+        "train.tokens=6912",
         "--set",
         "train.patience=0",
         "--set",
@@ -164,11 +225,13 @@ fn a_killed_run_resumes_on_another_number_of_ranks() {
     let expected = outcome(&folder.path().join("whole"));
     let out = folder.path().join("killed");
     let again = [&longer[..], &["--resume"]].concat();
-    // Killed on one number, resumed and killed on the next.
+    // Killed on one number with fans cut, resumed and killed on the next with whole ones.
     let most = sizes().len() - 1;
-    for (start, lines) in [(most, 4), (most - 1, 9), (0, 14)] {
+    for (start, lines, cut) in [(most, 4, 1000), (most - 1, 9, 0), (0, 14, 8)] {
+        let cut = format!("train.cut={cut}");
         let arguments = if lines == 4 { &longer[..] } else { &again };
-        let mut command = training(folder.path(), sizes()[start], "killed", arguments);
+        let arguments = [arguments, &["--set", &cut]].concat();
+        let mut command = training(folder.path(), sizes()[start], "killed", &arguments);
         let child = command.stderr(Stdio::piped()).spawn().unwrap();
         wait_for_log(&out, lines);
         signal(descendants(child.id(), "brillm")[0], "-KILL");
@@ -187,8 +250,8 @@ fn a_killed_run_resumes_on_another_number_of_ranks() {
 #[test]
 fn a_damaged_shard_costs_its_checkpoint_alone() {
     let folder = folder();
-    let longer = ["--set", "train.tokens=8640", "--set", "train.patience=0"];
-    let short = ["--set", "train.tokens=4032", "--set", "train.patience=0"];
+    let longer = ["--set", "train.tokens=2880", "--set", "train.patience=0"];
+    let short = ["--set", "train.tokens=1344", "--set", "train.patience=0"];
     succeed(&mut training(folder.path(), 2, "out", &short), "training");
     let out = folder.path().join("out");
     let (log, model) = outcome(&out);

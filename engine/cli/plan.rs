@@ -26,9 +26,9 @@ pub(super) struct Arguments {
     /// Number of ranks, one on each machine.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     ranks: u16,
-    /// Cut fans that cost more than 1/(G · ranks) of all work; 0 cuts none.
-    #[arg(long, value_name = "G", default_value_t = 8)]
-    cut: u16,
+    /// Cut fans that cost more than 1/(G · ranks) of all work; 0 cuts none [default: train.cut of the run file].
+    #[arg(long, value_name = "G")]
+    cut: Option<u16>,
     /// Cores of a rank that the times assume.
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..))]
     cores: u16,
@@ -78,7 +78,7 @@ impl Arguments {
         let visits = self.visits.as_ref().map(|file| read_ids(file, None));
         let settings = PlanSettings {
             ranks: self.ranks.into(),
-            cut: self.cut.into(),
+            cut: self.cut.map(usize::from),
             cores: self.cores.into(),
             batches: self.simulate.map_or(0, u64::from),
             visits: visits.transpose()?,

@@ -281,6 +281,7 @@ impl Done {
             "model": outcome.model.display().to_string(),
             "steps": outcome.steps,
             "validation_perplexity": outcome.validation_perplexity,
+            "exchanged_bytes_a_token": outcome.exchanged_bytes_a_token,
             "cancelled": outcome.cancelled,
             "parameters": outcome.parameters,
             "run_file": self.run_file.display().to_string(),

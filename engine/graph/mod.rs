@@ -37,7 +37,7 @@ pub use community::communities;
 pub use discount::Discounts;
 pub use incoming::{Entering, Incoming};
 pub use node_map::{Disc, NodeMap};
-pub use owners::{FULLEST, FanCost, Owners, Piece, imbalance};
+pub use owners::{FAN_BLOCK, FULLEST, FanCost, Owners, Piece, imbalance};
 pub use path_graph::{PathGraph, PathSettings};
 pub(crate) use path_level::BLOCKS as LEVEL_BLOCKS;
 pub use path_level::{PathLevel, Walk};

@@ -10,6 +10,10 @@ use crate::{Error, ErrorKind, Result};
 /// Largest share of edges of one rank, as a multiple of an equal share.
 pub const FULLEST: f64 = 1.10;
 
+/// Own edges of a block. Fans are cut between blocks, whose borders depend on nothing but the fan: training rounds what it
+/// sums over the edges of a block, so that results do not depend on where fans are cut.
+pub const FAN_BLOCK: usize = 16;
+
 /// Width at which the times of [`FanCost`] were fitted.
 const FITTED_WIDTH: usize = 32;
 
@@ -102,7 +106,8 @@ pub struct Owners {
 
 impl Owners {
     /// Assign the own edges of each node to `ranks` ranks. `fans[u]` is the number of own edges of node u, `visits[u]` how
-    /// often a text visits it. A fan that costs more than 1/(`cut` · `ranks`) of all is cut into equal pieces; 0 cuts none.
+    /// often a text visits it. A fan that costs more than 1/(`cut` · `ranks`) of all is cut into pieces whose sizes differ by
+    /// one block of [`FAN_BLOCK`] edges at most; 0 cuts none.
     ///
     /// # Errors
     /// [`ErrorKind::Configuration`] without ranks; [`ErrorKind::Input`] where the lists have different lengths.
@@ -136,16 +141,17 @@ impl Owners {
         let mut starts = Vec::with_capacity(fans.len() + 1);
         for (node, (&fan, &seconds)) in fans.iter().zip(&costs).enumerate() {
             starts.push(pieces.len() as u32);
+            let blocks = fan.div_ceil(FAN_BLOCK);
             let count = match cut {
                 0 => 1,
                 // Work above 1/(cut · ranks), or more edges than half of an equal share, which would not fit in well.
                 _ => {
                     let by_cost = (seconds / whole * (cut * ranks) as f64).ceil();
                     let by_edges = (fan * 2 * ranks).div_ceil(edges.max(1));
-                    (by_cost as usize).max(by_edges).min(fan).max(1)
+                    (by_cost as usize).max(by_edges).min(blocks).max(1)
                 }
             };
-            let border = |piece: usize| fan * piece / count;
+            let border = |piece: usize| (blocks * piece / count * FAN_BLOCK).min(fan);
             pieces.extend((0..count).map(|piece| Piece {
                 node: node as u32,
                 first: border(piece) as u32,
@@ -207,6 +213,13 @@ impl Owners {
     /// The rank that owns the first edges of a node, and all of them if its fan is not cut.
     pub fn rank_of(&self, node: u32) -> usize {
         self.of(node)[0].rank as usize
+    }
+
+    /// The rank that owns one edge of a node, the `index`-th of its own edges by ascending target.
+    pub fn rank_of_edge(&self, node: u32, index: usize) -> usize {
+        let pieces = self.of(node);
+        let after = pieces.partition_point(|piece| piece.first as usize <= index);
+        pieces[after.saturating_sub(1)].rank as usize
     }
 
     /// Number of own edges of each rank.
@@ -302,12 +315,20 @@ mod tests {
                     for piece in owners.of(node as u32) {
                         assert_eq!((piece.node as usize, piece.first), (node, next));
                         assert!((piece.rank as usize) < ranks);
+                        assert_eq!(piece.first as usize % FAN_BLOCK, 0, "between blocks");
+                        for index in [next, next + piece.edges.saturating_sub(1)] {
+                            let rank = owners.rank_of_edge(node as u32, index as usize);
+                            assert_eq!(rank, piece.rank as usize);
+                        }
                         next += piece.edges;
                     }
                     assert_eq!(next as usize, fan, "node {node}");
                     let pieces = owners.of(node as u32);
-                    let sizes = || pieces.iter().map(|piece| piece.edges);
-                    assert!(sizes().max().unwrap() - sizes().min().unwrap() <= 1);
+                    let sizes = || pieces.iter().map(|piece| piece.edges as usize);
+                    // The last block of a fan may be shorter than the others.
+                    let most = 2 * FAN_BLOCK - 1;
+                    assert!(sizes().max().unwrap() - sizes().min().unwrap() <= most);
+                    assert!(pieces.len() == 1 || sizes().min().unwrap() > 0);
                     assert!(cut > 0 || pieces.len() == 1, "no fan is cut without `cut`");
                 }
                 assert_eq!(

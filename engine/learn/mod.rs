@@ -44,6 +44,7 @@ mod run_file;
 mod shard_file;
 mod shard_sums;
 mod source_files;
+mod step_model;
 mod tensorboard;
 mod train_recipe;
 mod trainable;

@@ -24,7 +24,7 @@ impl EdgeTrainer {
     /// Return where the weights hold an edge of `source`, by its edge row; `None` where another rank holds it.
     pub(super) fn held_row(&self, source: u32, edge_row: u32) -> Option<usize> {
         match (&self.fans, &self.form) {
-            (Some(fans), _) if edge_row > 0 && !fans.is_mine(source) => None,
+            (Some(fans), _) if edge_row > 0 && !fans.owns(source, edge_row) => None,
             (Some(_), Form::Own(edges)) => Some(edges.held().row(source, edge_row)),
             _ => Some(edge_row as usize),
         }
@@ -41,8 +41,8 @@ impl EdgeTrainer {
         let Form::Own(edges) = &mut self.form else {
             return None;
         };
-        let fans = edges.held().fans().iter().cloned();
-        let rows = std::iter::once(0..1).chain(fans).collect();
+        let ranges = edges.held().ranges().iter().cloned();
+        let rows = std::iter::once(0..1).chain(ranges).collect();
         let parameter = edges.parameters().swap_remove(0);
         let moments = &mut self.moments[0];
         let mut arrays = vec![
@@ -159,7 +159,7 @@ impl EdgeTrainer {
         let (mut checksums, mut cut) = (Vec::new(), Vec::new());
         let mut nodes = (0..graph.nodes() as u32).map(|node| (node, graph.own_slots(NodeId(node))));
         let mut current = nodes.next();
-        for rows in held.fans() {
+        for rows in held.ranges() {
             let (fan, after) = rest.split_at(rows.len() * row_bytes);
             rest = after;
             part.write(rows.start * row_bytes, fan)?;

@@ -9,8 +9,10 @@ use crate::learn::batch::{Batch, BatchSampler, Order};
 use crate::learn::data::TokenData;
 use crate::learn::graph_model::counted_graph;
 use crate::learn::recipe::{Kind, Recipe};
+pub use crate::learn::step_model::ModelledStep;
+use crate::learn::step_model::{Elsewhere, NETWORKS, StepModel};
 use crate::ranks::OneProcess;
-use crate::signal::{EdgeForm, Profile, RowsOf, blocks};
+use crate::signal::{EdgeForm, Profile, blocks};
 use crate::{Error, ErrorKind, Result};
 
 /// What a plan is made for.
@@ -18,8 +20,8 @@ use crate::{Error, ErrorKind, Result};
 pub struct PlanSettings {
     /// Number of ranks, one on each machine.
     pub ranks: usize,
-    /// Fans that cost more than 1/(`cut` · `ranks`) of all are cut; 0 for none.
-    pub cut: usize,
+    /// Fans that cost more than 1/(`cut` · `ranks`) of all are cut; 0 for none. `train.cut` of the recipe by default.
+    pub cut: Option<usize>,
     /// Cores of a rank.
     pub cores: usize,
     /// Batches that are walked to measure the balance.
@@ -27,40 +29,6 @@ pub struct PlanSettings {
     /// Tokens whose visits of nodes are balanced; those of the training text by default.
     pub visits: Option<Vec<u32>>,
 }
-
-/// A network between machines, as the model of a step sees it.
-#[derive(Clone, Copy, Debug)]
-struct Network {
-    name: &'static str,
-    /// Seconds until the first byte arrives.
-    latency: f64,
-    /// Bytes a second.
-    bandwidth: f64,
-    /// Seconds for each further message of an exchange.
-    message: f64,
-}
-
-/// Latencies after published measurements; the time of a further message is assumed.
-const NETWORKS: [Network; 3] = [
-    Network {
-        name: "25 Gb Ethernet, TCP",
-        latency: 20e-6,
-        bandwidth: 2.8e9,
-        message: 3e-6,
-    },
-    Network {
-        name: "25 Gb Ethernet, RoCE",
-        latency: 4e-6,
-        bandwidth: 2.9e9,
-        message: 0.8e-6,
-    },
-    Network {
-        name: "InfiniBand HDR",
-        latency: 1.3e-6,
-        bandwidth: 23e9,
-        message: 0.3e-6,
-    },
-];
 
 /// What one rank holds.
 #[derive(Clone, Debug, Serialize)]
@@ -92,19 +60,6 @@ pub struct CutFan {
     pub pieces: usize,
 }
 
-/// Time of a step as the model has it, over one network.
-#[derive(Clone, Debug, Serialize)]
-pub struct ModelledStep {
-    /// Name of the network.
-    pub network: &'static str,
-    /// Seconds.
-    pub seconds: f64,
-    /// Tokens a second.
-    pub tokens_per_second: f64,
-    /// Speed as a multiple of that of one rank.
-    pub speed_up: f64,
-}
-
 /// What walking batches of the training text has measured.
 #[derive(Clone, Debug, Serialize)]
 pub struct Simulation {
@@ -116,8 +71,12 @@ pub struct Simulation {
     pub worst: f64,
     /// Pieces of the fan of a visited node.
     pub pieces_a_visit: f64,
-    /// Share of hops that end on another rank.
+    /// Share of hops that end on another rank than the one that computes them.
     pub crossing_hops: f64,
+    /// Share of hops between nodes of different homes.
+    pub hops_between_homes: f64,
+    /// Share of hops that another rank than the home of their node computes.
+    pub remote_hops: f64,
 }
 
 /// A plan.
@@ -139,7 +98,7 @@ pub struct RunPlan {
     pub imbalance: f64,
     /// Pieces of the fan of a visited node.
     pub pieces_a_visit: f64,
-    /// Bytes a token that cross between ranks.
+    /// Bytes a token that cross between ranks, without the sum of what all edges share.
     pub bytes_a_token: f64,
     /// What each rank holds.
     pub ranks: Vec<RankPlan>,
@@ -175,7 +134,8 @@ impl RunPlan {
             None => visits(data.train(), graph.nodes())?,
         };
         let fans = own_fans(&graph);
-        let owners = Owners::assign(&fans, &visits, &cost, settings.ranks, settings.cut)?;
+        let cut = settings.cut.unwrap_or(train.cut);
+        let owners = Owners::assign(&fans, &visits, &cost, settings.ranks, cut)?;
         let parts = Parts {
             profile: &profile,
             graph: &graph,
@@ -207,7 +167,8 @@ impl RunPlan {
             modelled_steps: Vec::new(),
             simulation,
         };
-        let model = StepModel::new(&plan, &profile, train.batch, train.steps, settings.ranks);
+        let elsewhere = Elsewhere::new(&owners, &visits);
+        let model = StepModel::new(&plan, &profile, (train.batch, train.steps), elsewhere);
         plan.bytes_a_token = model.bytes_a_token();
         plan.modelled_steps = NETWORKS.iter().map(|network| model.step(network)).collect();
         Ok(plan)
@@ -336,21 +297,20 @@ impl Parts<'_> {
 
     /// The rank that computes the hop from `source` to `target`.
     fn rank_of_hop(&self, source: u32, target: u32) -> u32 {
-        let pieces = self.owners.of(source);
         let row = self.graph.edge_row(NodeId(source), NodeId(target)) as usize;
-        if row == 0 || pieces.len() == 1 {
-            return pieces[0].rank;
-        }
-        let within = row - self.graph.own_slots(NodeId(source)).start;
-        let piece = pieces.partition_point(|piece| piece.first as usize <= within);
-        pieces[piece - 1].rank
+        let index = match row {
+            // The shared edge is computed with the first edges of a fan.
+            0 => 0,
+            _ => row - self.graph.own_slots(NodeId(source)).start,
+        };
+        self.owners.rank_of_edge(source, index) as u32
     }
 
     /// Walk random batches of the text.
     fn simulate(&self, sampler: &BatchSampler, text: &[u32], batches: u64) -> Simulation {
         let mut order = Order::default();
         let (mut sum, mut worst) = (0.0, 0.0f64);
-        let (mut crossing, mut hops) = (0usize, 0usize);
+        let mut hops = Hops::default();
         let mut rows_of_all = vec![0u64; self.graph.nodes()];
         // Batches from all over the epoch: they are random windows.
         let stride = (sampler.steps_per_epoch() / batches).max(1);
@@ -358,8 +318,7 @@ impl Parts<'_> {
             let batch = sampler.batch(text, index * stride, &mut order);
             let mut rows = vec![0u32; self.graph.nodes()];
             for sequence in 0..batch.sequences() {
-                self.walk(&batch, sequence, &mut rows, &mut crossing);
-                hops += batch.steps - 1;
+                self.walk(&batch, sequence, &mut rows, &mut hops);
             }
             let work = self.owners.of_step(&rows, self.cost);
             let realised = imbalance(&work);
@@ -368,98 +327,43 @@ impl Parts<'_> {
             let all = rows_of_all.iter_mut().zip(rows);
             all.for_each(|(all, rows)| *all += u64::from(rows));
         }
+        let share = |count: usize| count as f64 / hops.all.max(1) as f64;
         Simulation {
             batches,
             imbalance: sum / batches as f64,
             worst,
             pieces_a_visit: self.owners.pieces_a_visit(&rows_of_all),
-            crossing_hops: crossing as f64 / hops.max(1) as f64,
+            crossing_hops: share(hops.crossing),
+            hops_between_homes: share(hops.between_homes),
+            remote_hops: share(hops.remote),
         }
     }
 
-    /// Count the rows of one sequence, and its hops that end on another rank.
-    fn walk(&self, batch: &Batch, sequence: usize, rows: &mut [u32], crossing: &mut usize) {
-        let mut previous = None;
-        for pair in batch.sequence(sequence).windows(2) {
-            rows[pair[0] as usize] += 1;
+    /// Count the rows of one sequence, and its hops.
+    fn walk(&self, batch: &Batch, sequence: usize, rows: &mut [u32], hops: &mut Hops) {
+        let sources = &batch.sequence(sequence)[..batch.steps];
+        for &source in sources {
+            rows[source as usize] += 1;
+        }
+        for pair in sources.windows(2) {
+            let home = |node: u32| self.owners.rank_of(node) as u32;
             let rank = self.rank_of_hop(pair[0], pair[1]);
-            *crossing += usize::from(previous.is_some_and(|previous| previous != rank));
-            previous = Some(rank);
+            hops.all += 1;
+            hops.crossing += usize::from(rank != home(pair[1]));
+            hops.between_homes += usize::from(home(pair[0]) != home(pair[1]));
+            hops.remote += usize::from(rank != home(pair[0]));
         }
     }
 }
 
-/// The model of a step: computing, exchanges of a hop, exchanges of cut fans, and the sum of what all edges share.
-struct StepModel {
-    ranks: f64,
-    sequences: f64,
-    steps: f64,
-    /// Bytes of a signal, and of a signal with its banks.
-    signal: f64,
-    state: f64,
-    /// Pieces of a visited fan besides the first.
-    further: f64,
-    imbalance: f64,
-    one_rank: f64,
-    /// Bytes of what all ranks sum.
-    summed: f64,
-}
-
-impl StepModel {
-    fn new(plan: &RunPlan, profile: &Profile, batch: usize, steps: usize, ranks: usize) -> Self {
-        let signal = 4.0 * profile.width as f64;
-        let columns = profile.width * (profile.width + 1);
-        let summed = |block: &&crate::signal::BlockShape| {
-            block.rows_of() == RowsOf::Shared || block.name == "node.bias"
-        };
-        let all = blocks(profile, plan.nodes, 0);
-        let all = all.iter().filter(summed);
-        let numbers = columns + all.map(|block| block.rows * block.columns).sum::<usize>();
-        let simulated = plan.simulation.as_ref();
-        Self {
-            ranks: ranks as f64,
-            sequences: batch as f64,
-            steps: steps as f64,
-            signal,
-            state: (1 + profile.banks) as f64 * signal,
-            further: simulated.map_or(plan.pieces_a_visit, |one| one.pieces_a_visit) - 1.0,
-            imbalance: simulated.map_or(plan.imbalance, |one| one.imbalance),
-            one_rank: plan.one_rank_seconds,
-            summed: 8.0 * numbers as f64,
-        }
-    }
-
-    /// Bytes a token that cross: signals and banks with their gradients, and what pieces of fans tell one another.
-    fn bytes_a_token(&self) -> f64 {
-        let others = (self.ranks - 1.0) / self.ranks;
-        let hops = (self.steps - 1.0) / self.steps;
-        2.0 * self.state * hops * others + self.further * (2.0 * self.signal + 32.0)
-    }
-
-    fn step(&self, network: &Network) -> ModelledStep {
-        let Network {
-            name,
-            latency,
-            bandwidth,
-            message,
-        } = *network;
-        let (ranks, tokens) = (self.ranks, self.sequences * self.steps);
-        let mut seconds = self.one_rank / ranks * self.imbalance;
-        if ranks > 1.0 {
-            let lanes = self.sequences / ranks;
-            let hop = latency + (ranks - 1.0).min(lanes) * message + lanes * self.state / bandwidth;
-            seconds += 2.0 * (self.steps - 1.0) * hop;
-            if self.further > 0.0 {
-                seconds += 4.0 * (latency + (ranks - 1.0) * message);
-                seconds += tokens / ranks * self.further * (2.0 * self.signal + 32.0) / bandwidth;
-            }
-            seconds += 2.0 * ranks.log2() * latency + 2.0 * self.summed / bandwidth;
-        }
-        ModelledStep {
-            network: name,
-            seconds,
-            tokens_per_second: tokens / seconds,
-            speed_up: self.one_rank / seconds,
-        }
-    }
+/// Hops of some batches.
+#[derive(Default)]
+struct Hops {
+    all: usize,
+    /// Those that end on another rank than the one that computes them.
+    crossing: usize,
+    /// Those between nodes of different homes.
+    between_homes: usize,
+    /// Those that another rank than the home of their node computes.
+    remote: usize,
 }

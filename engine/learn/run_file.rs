@@ -28,7 +28,7 @@ const fn key(
 }
 
 /// The keys that are used often, in the order of the file.
-const KEYS: [Key; 50] = [
+const KEYS: [Key; 51] = [
     key("", "name", "", "name of the model"),
     key("", "license", "", "license of the weights"),
     key(
@@ -227,6 +227,12 @@ const KEYS: [Key; 50] = [
         "folds of the cross-fitted static resistances; 0 for none",
     ),
     key("train", "block", "", "tokens in a block of a fold"),
+    key(
+        "train",
+        "cut",
+        "8",
+        "over ranks, divide own edges of a node that cost above 1/(N · ranks) of all work; 0 for none",
+    ),
     key("train", "log-every", "", "steps between log records"),
     key(
         "train",

@@ -105,6 +105,10 @@ pub struct Train {
     /// How the gradients of a batch are added; exactly in a run over ranks.
     #[serde(skip_serializing_if = "Reduction::is_float")]
     pub reduction: Reduction,
+    /// In a run over ranks, own edges of a node that cost more than 1/(`cut` · ranks) of all work are divided among several
+    /// ranks; 0 keeps them together. Results have the same bits, so that records of runs leave it out.
+    #[serde(skip_serializing)]
+    pub cut: usize,
     /// Steps between log records.
     pub log_every: u64,
     /// Steps between validations; 0 for one per epoch.
@@ -150,6 +154,7 @@ impl Default for Train {
             folds: 10,
             block: 1500,
             reduction: Reduction::Float,
+            cut: 8,
             log_every: 20,
             validate_every: 0,
             patience: 0,

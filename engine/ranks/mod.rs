@@ -10,6 +10,8 @@ mod exact;
 mod failure;
 mod launcher;
 mod one;
+#[cfg(test)]
+pub(crate) mod threads;
 #[cfg(feature = "mpi")]
 mod watchdog;
 #[cfg(feature = "mpi")]
@@ -97,6 +99,11 @@ pub trait Ranks: Send + Sync + std::fmt::Debug {
     /// As [`Self::exchange`].
     fn gather(&self, call: Call<'_>, bytes: &[u8]) -> Result<Vec<Vec<u8>>> {
         self.exchange(call, &vec![bytes; self.size()])
+    }
+
+    /// Bytes that this rank has sent to others in exchanges so far; those of sums are not counted.
+    fn sent(&self) -> u64 {
+        0
     }
 
     /// The part of `count` items that this rank computes: a contiguous run, in the order of the ranks.

@@ -1,6 +1,7 @@
 //! The ranks of an MPI job.
 
 use std::mem::ManuallyDrop;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -30,6 +31,8 @@ pub(super) struct World {
     rank: usize,
     size: usize,
     watchdog: Watchdog,
+    /// Bytes sent to other ranks in exchanges.
+    sent: AtomicU64,
     /// MPI itself, until [`Ranks::finish`]. The lock admits one thread at a time. Never dropped otherwise: MPI_Finalize
     /// waits for all ranks, and would wait for ever for one that failed.
     universe: Mutex<Option<ManuallyDrop<Universe>>>,
@@ -75,6 +78,7 @@ impl World {
             rank,
             size,
             watchdog: Watchdog::start(name, timeout),
+            sent: AtomicU64::new(0),
             universe: Mutex::new(Some(universe)),
         }))
     }
@@ -127,6 +131,9 @@ impl World {
         rounds: usize,
     ) -> Vec<Vec<u8>> {
         let piece = self.piece();
+        let others = parts.iter().enumerate().filter(|&(to, _)| to != self.rank);
+        let bytes: usize = others.map(|(_, part)| part.len()).sum();
+        self.sent.fetch_add(bytes as u64, Ordering::Relaxed);
         let mut received: Vec<Vec<u8>> = incoming.iter().map(|&n| Vec::with_capacity(n)).collect();
         for round in 0..rounds {
             let range = |length: usize| {
@@ -231,6 +238,10 @@ impl Ranks for World {
             values.copy_from_slice(sums);
         }
         Ok(())
+    }
+
+    fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
     }
 
     fn finish(&self) -> Result<()> {

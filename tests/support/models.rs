@@ -71,6 +71,24 @@ pub fn recipe_folder() -> tempfile::TempDir {
     folder
 }
 
+/// A text of letters at random, the first ones the most frequent: many different ones follow each of those, so that their
+/// fans have several blocks.
+fn letters(seed: u64, length: usize) -> String {
+    let mut random = Random::stream(seed, 0, 0);
+    let all: Vec<char> = ('a'..='z').chain('A'..='Z').chain('0'..='9').collect();
+    let count = all.len() as u64;
+    let mut draw = || random.below(count) * random.below(count) / count;
+    (0..length).map(|_| all[draw() as usize]).collect()
+}
+
+/// As [`recipe_folder`], with texts of [`letters`].
+pub fn letters_folder() -> tempfile::TempDir {
+    let folder = recipe_folder();
+    std::fs::write(folder.path().join("text.txt"), letters(1, 5000)).unwrap();
+    std::fs::write(folder.path().join("held-out.txt"), letters(2, 500)).unwrap();
+    folder
+}
+
 /// Train [`RECIPE`] once; return the folder (the run is in `run`) and the path of the model. Tests only read them.
 #[cfg(feature = "cli")]
 pub fn trained() -> &'static (PathBuf, String) {

@@ -102,14 +102,29 @@ impl<R: Real> Own<R> {
         scratch: &mut [R],
     ) {
         let d = self.profile.width;
-        let g = self.profile.banks * d;
-        let (at, gates) = (i * d..(i + 1) * d, i * g..(i + 1) * g);
+        let at = i * d..(i + 1) * d;
         // The input of hop i reached the next node through the edge that the path takes.
         if i + 1 < path.edge_rows.len() {
             let edge = self.edge(tokens[i], path.edge_rows[i]);
             let d_z = &path.d_before[(i + 1) * d..(i + 2) * d];
-            R::fan_signals_backward(d_z, edge, scratch, d, &mut path.d_input[at.clone()]);
+            R::fan_signals_backward(d_z, edge, scratch, d, &mut path.d_input[at]);
         }
+        self.back_blend(positions, tokens[i], i, path, d_banks);
+    }
+
+    /// Run the backward pass of the blend of node `i` of a sequence, once the gradient of its output is complete: from that
+    /// and the gradient of the banks to those of its z and of the banks before it.
+    pub(super) fn back_blend(
+        &self,
+        positions: &[R],
+        node: u32,
+        i: usize,
+        path: &mut Gradients<'_, R>,
+        d_banks: &mut [R],
+    ) {
+        let d = self.profile.width;
+        let g = self.profile.banks * d;
+        let (at, gates) = (i * d..(i + 1) * d, i * g..(i + 1) * g);
         let zero = vec![R::zero(); if i == 0 { g } else { 0 }];
         let mut hop = kernel::own::Backward {
             preactivation: &path.before[at.clone()],
@@ -124,7 +139,7 @@ impl<R: Real> Own<R> {
             d_gate: &mut path.d_gate[gates],
             d_preactivation: &mut path.d_before[at],
         };
-        kernel::own::backward(&self.node(tokens[i], i, positions), &mut hop);
+        kernel::own::backward(&self.node(node, i, positions), &mut hop);
     }
 
     /// Add the rows' gradients to the nodes and blends they belong to, in row order, so that threads do not matter.

@@ -1,10 +1,12 @@
 //! Gradients of own edges: stored, or straight into the optimiser.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::fan::Group;
 use super::{At, HeldEdges, Own};
-use crate::graph::{NodeId, TokenGraph};
+use crate::graph::TokenGraph;
 use crate::kernel::adamw::Update;
 use crate::kernel::real::Real;
 use crate::learn::batch::Batch;
@@ -95,8 +97,8 @@ impl<R: Real> Own<R> {
                 for (index, &edge_row) in group.edge_rows.iter().enumerate() {
                     gradient.fill(R::zero());
                     this.edge_gradient(group, batch, index, gradient);
-                    // Rows of a task are counted from its first edge row.
-                    let at = (edge_row as usize - *start) * columns;
+                    // Rows of a task are counted from the first held row of its node.
+                    let at = (this.held.row(group.source, edge_row) - *start) * columns;
                     let range = at..at + columns;
                     let (value, first) = (&mut value[range.clone()], &mut first[range.clone()]);
                     R::adamw(update, value, first, &mut second[range], gradient, scale);
@@ -139,8 +141,9 @@ impl<R: Real> Own<R> {
     fn gradient_norm(&self, groups: &[Group<R>], batch: &Batch) -> f64 {
         let columns = self.of(At::EdgeWeights).shape[1];
         let square = |values: &[R]| R::dot(values, values).wide();
-        let of_group =
-            |gradient: &mut Vec<R>, group: &Group<R>| self.edge_squares(group, batch, gradient);
+        let of_group = |gradient: &mut Vec<R>, group: &Group<R>| {
+            self.edge_squares(group, 0..group.edge_rows.len(), batch, gradient)
+        };
         let edges: Vec<f64> = groups
             .par_iter()
             .map_init(|| vec![R::zero(); columns], of_group)
@@ -158,9 +161,15 @@ impl<R: Real> Own<R> {
         (edges.into_iter().sum::<f64>() + others.sum::<f64>()).sqrt()
     }
 
-    /// Return the squared norm of the gradients of a group's own edges. `gradient` is a buffer of one edge.
-    pub(super) fn edge_squares(&self, group: &Group<R>, batch: &Batch, gradient: &mut [R]) -> f64 {
-        let edges = (0..group.edge_rows.len()).map(|index| {
+    /// Return the squared norm of the gradients of some of a group's own edges. `gradient` is a buffer of one edge.
+    pub(super) fn edge_squares(
+        &self,
+        group: &Group<R>,
+        edges: Range<usize>,
+        batch: &Batch,
+        gradient: &mut [R],
+    ) -> f64 {
+        let edges = edges.map(|index| {
             gradient.fill(R::zero());
             self.edge_gradient(group, batch, index, gradient);
             R::dot(gradient, gradient).wide()
@@ -191,7 +200,7 @@ impl<R: Real> Own<R> {
 /// Rows of the edge weights with both their moments.
 type Rows<'a, R> = (&'a mut [R], &'a mut [R], &'a mut [R]);
 
-/// A group with its first edge row and the rows of its own edges.
+/// A group with its first held row and the rows of its own edges.
 type Task<'a, 'g, R> = (&'g Group<R>, usize, Rows<'a, R>);
 
 /// Split the edge weights and their moments into the shared row and the rows of each group.
@@ -208,20 +217,19 @@ fn carve<'a, 'g, R>(
         let (c, z) = rows.2.split_at_mut(at);
         ((a, b, c), (x, y, z))
     }
-    // Groups are sorted by source, and edge rows follow their sources: the stretches lie in order.
+    // Groups are sorted by source, and held rows follow their sources: the stretches lie in order.
     let (shared, mut rest) = cut(rows, columns);
     let mut next = 1;
     let mut tasks = Vec::with_capacity(groups.len());
     for group in groups {
-        let own = graph.own_slots(NodeId(group.source));
+        let own = held.rows_of(graph, group.source);
         if own.is_empty() {
             continue;
         }
-        let first = held.row(group.source, own.start as u32);
-        let (_, tail) = cut(rest, (first - next) * columns);
+        let (_, tail) = cut(rest, (own.start - next) * columns);
         let (rows, tail) = cut(tail, own.len() * columns);
         tasks.push((group, own.start, rows));
-        next = first + own.len();
+        next = own.end;
         rest = tail;
     }
     (shared, tasks)

@@ -1,12 +1,15 @@
 //! Exact sums over ranks of what all fans share: the loss, and the gradients of the shared edge, blends and biases.
 //!
-//! Each source of a batch is one term: its owner computes it in a fixed order and rounds it to fixed point. Sums of
-//! integers do not depend on their order, so they have the same bits on any number of ranks and threads.
+//! Terms are computed in a fixed order and rounded to fixed point: those of a source by its home, those of a block of its fan
+//! by the rank that owns the block. Sums of integers do not depend on their order, so they have the same bits on any number
+//! of ranks and threads.
 
 use rayon::prelude::*;
 
+use super::blocks::Part;
 use super::fan::Group;
 use super::{At, Own};
+use crate::graph::{FAN_BLOCK, NodeId, TokenGraph};
 use crate::kernel;
 use crate::kernel::position;
 use crate::kernel::product::{Operand, multiply};
@@ -18,7 +21,7 @@ use crate::{Error, ErrorKind, Result};
 
 /// Bits after the point of gradients, of the loss, and of squared norms.
 const GRADIENT: u32 = 44;
-const LOSS: u32 = 28;
+const LOSS: u32 = 24;
 const NORM: u32 = 36;
 /// Numbers before the gradients: terms out of range, the loss, and the squared norm of what a rank does not share.
 const HEADER: usize = 3;
@@ -34,43 +37,105 @@ const SUMMED: [At; 7] = [
     At::GateSignal,
 ];
 
-/// Integers that are summed over ranks, with their scales.
-pub(super) struct Sums {
+/// Index of the biases in [`SUMMED`].
+const BIAS: usize = 2;
+
+/// How the terms of a batch are rounded.
+#[derive(Clone, Copy)]
+pub(super) struct Rounding {
+    /// One term for each source.
     gradients: FixedPoint,
+    /// One term for each block of the fan of a source.
+    scalars: FixedPoint,
     losses: FixedPoint,
     norms: FixedPoint,
+    /// 1 / predictions of the batch, the factor on its gradients.
+    pub(super) scale: f32,
+    /// The next power of two above the predictions, on the gradients of signals, which have one prediction each.
+    weight: f64,
+}
+
+impl Rounding {
+    /// Return the rounding of a batch.
+    pub(super) fn new(graph: &TokenGraph, batch: &Batch) -> Self {
+        let sequences = 0..batch.sequences();
+        let mut sources: Vec<u32> = sequences
+            .flat_map(|sequence| &batch.sequence(sequence)[..batch.steps])
+            .copied()
+            .collect();
+        sources.sort_unstable();
+        sources.dedup();
+        let blocks = sources.iter();
+        let blocks =
+            blocks.map(|&node| 1 + graph.own_slots(NodeId(node)).len().div_ceil(FAN_BLOCK));
+        let blocks: usize = blocks.sum();
+        let predictions = batch.sequences() * batch.steps;
+        Self {
+            gradients: FixedPoint::new(GRADIENT, sources.len()),
+            scalars: FixedPoint::new(GRADIENT, blocks),
+            losses: FixedPoint::new(LOSS, blocks),
+            norms: FixedPoint::new(NORM, blocks),
+            scale: 1.0 / predictions as f32,
+            weight: predictions.next_power_of_two() as f64,
+        }
+    }
+
+    /// Round the loss of a block, in nats; `None` out of range.
+    pub(super) fn loss(&self, nats: f64) -> Option<i64> {
+        self.losses.round(nats, 1.0)
+    }
+
+    /// Round the gradient of ln α or γ of a block; `None` out of range.
+    pub(super) fn scalar(&self, gradient: f64) -> Option<i64> {
+        self.scalars.round(gradient, 1.0)
+    }
+
+    /// Add the gradients of signals of one of the `blocks` of a fan to `sums`. Returns whether all are in range.
+    #[must_use]
+    pub(super) fn add_signals(&self, values: &[f32], blocks: usize, sums: &mut [i64]) -> bool {
+        FixedPoint::new(GRADIENT, blocks).add(values, self.weight, sums)
+    }
+
+    /// Return the gradient of a signal, summed over the blocks of a fan.
+    pub(super) fn signal(&self, sum: i64, blocks: usize) -> f32 {
+        (FixedPoint::new(GRADIENT, blocks).value(sum) / self.weight) as f32
+    }
+
+    /// Return the gradient of a prior weight, summed over the blocks of a fan.
+    pub(super) fn prior_weight(&self, sum: i64) -> f32 {
+        self.scalars.value(sum) as f32
+    }
+}
+
+/// Integers that are summed over ranks.
+pub(super) struct Sums {
+    rounding: Rounding,
     pub(super) numbers: Vec<i64>,
 }
 
 impl Sums {
-    /// Create sums of zero for `terms` terms, for `gradients` numbers of gradients.
-    fn new(terms: usize, gradients: usize) -> Self {
-        Self {
-            gradients: FixedPoint::new(GRADIENT, terms),
-            losses: FixedPoint::new(LOSS, terms),
-            norms: FixedPoint::new(NORM, terms),
-            numbers: vec![0; HEADER + gradients],
-        }
+    /// Create sums of zero, for `gradients` numbers of gradients.
+    fn new(rounding: Rounding, gradients: usize) -> Self {
+        let numbers = vec![0; HEADER + gradients];
+        Self { rounding, numbers }
     }
 
-    /// Create the sum of the losses of some groups, of `terms` on all ranks.
-    pub(super) fn of_losses<R: Real>(groups: &[Group<R>], terms: usize) -> Self {
-        let mut sums = Self::new(terms, 0);
-        for group in groups {
-            sums.add_loss(group.nats);
+    /// Create the sum of the losses of some parts.
+    pub(super) fn of_losses(parts: &[Part], rounding: Rounding) -> Self {
+        let mut sums = Self::new(rounding, 0);
+        for part in parts {
+            sums.add_loss(part);
         }
         sums
     }
 
-    fn add_loss(&mut self, nats: f64) {
-        match self.losses.round(nats, 1.0) {
-            Some(nats) => self.numbers[1] += nats,
-            None => self.numbers[0] += 1,
-        }
+    fn add_loss(&mut self, part: &Part) {
+        self.numbers[0] += part.sums.invalid;
+        self.numbers[1] += part.sums.nats;
     }
 
     fn add_norm(&mut self, square: f64) {
-        match self.norms.round(square, 1.0) {
+        match self.rounding.norms.round(square, 1.0) {
             Some(square) => self.numbers[2] += square,
             None => self.numbers[0] += 1,
         }
@@ -85,22 +150,10 @@ impl Sums {
     /// The loss; `None` where a number was out of range.
     pub(super) fn loss(&self, batch: &Batch) -> Option<Loss> {
         (self.numbers[0] == 0).then(|| Loss {
-            nats: self.losses.value(self.numbers[1]),
+            nats: self.rounding.losses.value(self.numbers[1]),
             tokens: batch.sequences() * batch.steps,
         })
     }
-}
-
-/// Number of different sources of a batch: the terms of its sums.
-pub(super) fn terms(batch: &Batch) -> usize {
-    let sequences = 0..batch.sequences();
-    let mut sources: Vec<u32> = sequences
-        .flat_map(|sequence| &batch.sequence(sequence)[..batch.steps])
-        .copied()
-        .collect();
-    sources.sort_unstable();
-    sources.dedup();
-    sources.len()
 }
 
 impl Own<f32> {
@@ -116,53 +169,71 @@ impl Own<f32> {
         })
     }
 
-    /// Sum the terms of the groups of this rank; `norms` are the squared norms of the gradients that their owners keep.
-    pub(super) fn exact_sums(&self, groups: &[Group<f32>], batch: &Batch, norms: &[f64]) -> Sums {
+    /// Sum the terms of this rank; `norms` are the squared norms of the gradients that their owners keep, block by block.
+    pub(super) fn exact_sums(
+        &self,
+        groups: &[Group<f32>],
+        parts: &[Part],
+        batch: &Batch,
+        norms: &[Vec<f64>],
+        rounding: Rounding,
+    ) -> Sums {
         let lengths = self.summed_lengths(batch.steps);
-        let (terms, total) = (terms(batch), lengths.iter().sum());
-        groups
-            .par_iter()
-            .enumerate()
+        let total = lengths.iter().sum();
+        let zeros = || lengths.map(|length| vec![0.0; length]);
+        let add = |sums: &mut Sums, term: &mut [Vec<f32>; SUMMED.len()], index: usize| {
+            let (group, part) = (&groups[index], &parts[index]);
+            sums.add_loss(part);
+            for &square in norms.get(index).into_iter().flatten() {
+                sums.add_norm(square);
+            }
+            term.iter_mut().for_each(|values| values.fill(0.0));
+            term[BIAS].copy_from_slice(&group.d_bias);
+            if part.home {
+                self.add_term(group, batch, term);
+            }
+            let (header, mut rest) = sums.numbers.split_at_mut(HEADER);
+            for (at, values) in SUMMED.into_iter().zip(&*term) {
+                let (numbers, after) = rest.split_at_mut(values.len());
+                rest = after;
+                match (at, &mut *numbers) {
+                    // The blocks have rounded theirs.
+                    (At::Scalars, [d_log_alpha, d_gamma]) => {
+                        *d_log_alpha += part.sums.d_log_alpha;
+                        *d_gamma += part.sums.d_prior_weight;
+                    }
+                    _ => {
+                        let valid = rounding.gradients.add(values, 1.0, numbers);
+                        header[0] += i64::from(!valid);
+                    }
+                }
+            }
+        };
+        (0..groups.len())
+            .into_par_iter()
             .fold(
-                || {
-                    (
-                        Sums::new(terms, total),
-                        lengths.map(|length| vec![0.0; length]),
-                    )
-                },
-                |(mut sums, mut term), (index, group)| {
-                    term.iter_mut().for_each(|values| values.fill(0.0));
-                    self.add_term(group, batch, &mut term);
-                    sums.add_loss(group.nats);
-                    if let Some(&norm) = norms.get(index) {
-                        sums.add_norm(norm);
-                    }
-                    let (header, mut rest) = sums.numbers.split_at_mut(HEADER);
-                    for values in &term {
-                        let (numbers, after) = rest.split_at_mut(values.len());
-                        rest = after;
-                        header[0] += i64::from(!sums.gradients.add(values, 1.0, numbers));
-                    }
+                || (Sums::new(rounding, total), zeros()),
+                |(mut sums, mut term), index| {
+                    add(&mut sums, &mut term, index);
                     (sums, term)
                 },
             )
             .map(|(sums, _)| sums)
-            .reduce(|| Sums::new(terms, total), |sums, other| sums.add(&other))
+            .reduce(
+                || Sums::new(rounding, total),
+                |sums, other| sums.add(&other),
+            )
     }
 
-    /// Add the gradients of a group to those of [`SUMMED`].
+    /// Add the gradients of the group of a source to those of [`SUMMED`], at its home.
     fn add_term(&self, group: &Group<f32>, batch: &Batch, term: &mut [Vec<f32>; SUMMED.len()]) {
         let (d, steps) = (self.profile.width, batch.steps);
         let g = self.profile.banks * d;
         let path = &self.path;
-        let [shared, positions, bias, scalars, mix, decay, gate_signal] = term;
+        let [shared, positions, _, _, mix, decay, gate_signal] = term;
         // The first block of a group's gradients belongs to the shared edge.
         let d_z = &group.d_z(&self.fans)[..group.rows.len() * d];
         f32::fan_edge_backward(&group.signals, d_z, d, shared);
-        bias.copy_from_slice(&group.d_bias);
-        if let [d_log_alpha, d_gamma] = &mut scalars[..] {
-            (*d_log_alpha, *d_gamma) = (group.d_log_alpha, group.d_prior_weight);
-        }
         let (mut signals, mut d_gates) = (Vec::new(), Vec::new());
         for &row in &group.rows {
             let row = row as usize;
@@ -209,18 +280,22 @@ impl Own<f32> {
         let Some(loss) = sums.loss(batch) else {
             let what = format!(
                 "a loss or gradient is not finite, or above {:e}",
-                sums.gradients.limit()
+                sums.rounding.gradients.limit()
             );
             return Err(Error::new(ErrorKind::Numeric, what)
                 .at(format!("step {step}"))
                 .advice("lower train.rate or train.clip; the last checkpoint is valid"));
         };
-        let mut square = sums.norms.value(sums.numbers[2]);
+        let mut square = sums.rounding.norms.value(sums.numbers[2]);
         let mut rest = &sums.numbers[HEADER..];
         for (at, length) in SUMMED.into_iter().zip(self.summed_lengths(batch.steps)) {
             let (numbers, after) = rest.split_at(length);
             rest = after;
-            let values = numbers.iter().map(|&sum| sums.gradients.value(sum) as f32);
+            let fixed = match at {
+                At::Scalars => &sums.rounding.scalars,
+                _ => &sums.rounding.gradients,
+            };
+            let values = numbers.iter().map(|&sum| fixed.value(sum) as f32);
             let values: Vec<f32> = values.collect();
             let positions = &self.of(At::Positions).value;
             let weights = match at {

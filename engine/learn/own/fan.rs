@@ -37,40 +37,58 @@ impl<R: Real> Group<R> {
 }
 
 impl<R: Real> Own<R> {
-    /// Compute energies, softmax and, if `learn`, the gradients into the fan of every source that is `mine`.
+    /// Compute energies, softmax and, if `learn`, the gradients into the fan of every source.
     pub(super) fn logit(
         &mut self,
         graph: &TokenGraph,
         prior: &Prior<R>,
         batch: &Batch,
         learn: bool,
-        mine: &dyn Fn(u32) -> bool,
     ) -> Vec<Group<R>> {
-        let steps = batch.steps;
-        let mut order: Vec<(u32, u32)> = (0..batch.sequences())
-            .flat_map(|b| (0..steps).map(move |i| (batch.sequence(b)[i], (b * steps + i) as u32)))
-            .filter(|&(source, _)| mine(source))
-            .collect();
-        // Sorting by source brings the rows of a fan together; by row within it, so the order is fixed.
-        order.sort_unstable();
+        let order = rows_by_source(batch, |_| true);
         let groups: Vec<&[(u32, u32)]> = order.chunk_by(|a, b| a.0 == b.0).collect();
-        let scoring = Scoring {
-            graph,
-            prior,
-            batch,
-            table: (0..steps).map(|hop| self.position_row(hop)).collect(),
-            learn,
-        };
+        let scoring = self.scoring(graph, prior, batch, learn);
         let edges: Vec<Vec<(u32, u32)>> = groups
             .par_iter()
             .map(|rows| scored_edges(graph, batch, rows))
             .collect();
-        // One allocation for all groups, kept between batches: fresh pages cost more than the arithmetic.
         let lengths = groups.iter().zip(&edges);
         let lengths: Vec<usize> = lengths
             .map(|(rows, edges)| (1 + edges.len()) * rows.len() * self.profile.width)
             .collect();
-        let total = lengths.iter().sum();
+        let mut fans = self.take_fans(lengths.iter().sum());
+        let this = &*self;
+        let scored = stretches(&mut fans, &lengths)
+            .into_par_iter()
+            .zip(groups)
+            .zip(edges)
+            .map(|((stretch, rows), edges)| this.logit_group(&scoring, rows, &edges, stretch))
+            .collect();
+        self.fans = fans;
+        scored
+    }
+
+    /// Return what all groups of a batch are scored with.
+    pub(super) fn scoring<'a>(
+        &self,
+        graph: &'a TokenGraph,
+        prior: &'a Prior<R>,
+        batch: &'a Batch,
+        learn: bool,
+    ) -> Scoring<'a, R> {
+        let steps = 0..batch.steps;
+        Scoring {
+            graph,
+            prior,
+            batch,
+            table: steps.map(|hop| self.position_row(hop)).collect(),
+            learn,
+        }
+    }
+
+    /// Take out the buffer of all groups, of `total` numbers at least. It is kept between batches: fresh pages cost more than
+    /// the arithmetic.
+    pub(super) fn take_fans(&mut self, total: usize) -> Vec<R> {
         let mut fans = std::mem::take(&mut self.fans);
         if fans.len() < total {
             fans = Vec::new();
@@ -78,21 +96,7 @@ impl<R: Real> Own<R> {
             fans.resize(total + total / 4, R::zero());
             pages::prefer_large(&mut fans);
         }
-        // Each task gets its stretch of the buffer.
-        let mut tasks = Vec::with_capacity(groups.len());
-        let (mut at, mut rest) = (0, fans.as_mut_slice());
-        for ((rows, edges), length) in groups.into_iter().zip(edges).zip(lengths) {
-            let (d_z, tail) = rest.split_at_mut(length);
-            tasks.push((rows, edges, at, d_z));
-            (at, rest) = (at + length, tail);
-        }
-        let this = &*self;
-        let scored = tasks
-            .into_par_iter()
-            .map(|(rows, edges, at, d_z)| this.logit_group(&scoring, rows, &edges, (at, d_z)))
-            .collect();
-        self.fans = fans;
-        scored
+        fans
     }
 
     /// Compute the energies of one group, the loss of its rows and, if `learn`, the gradients into its fan.
@@ -106,11 +110,7 @@ impl<R: Real> Own<R> {
         let (batch, learn) = (scoring.batch, scoring.learn);
         let (d, n) = (self.profile.width, rows.len());
         let mut group = self.gather(rows, edges, at, learn);
-        let base: Vec<R> = rows
-            .iter()
-            .flat_map(|&(_, row)| &scoring.table[row as usize % batch.steps])
-            .copied()
-            .collect();
+        let base = scoring.base(&group.rows);
         // One product per edge over all rows of the group; slopes u = c ⊙ GELU'(z) stay in `d_z`.
         let squared = self.profile.energy == EnergyKind::Squared;
         let mut energies = vec![R::zero(); (1 + edges.len()) * n];
@@ -143,13 +143,7 @@ impl<R: Real> Own<R> {
             // Energies become the factors of u in dz: dE / E, or 2 dE of squared energies.
             for (edge, slope) in slopes.into_iter().enumerate() {
                 let energy = &mut energies[edge * n + index];
-                *energy = if squared {
-                    slope + slope
-                } else if *energy > R::zero() {
-                    slope / *energy
-                } else {
-                    R::zero()
-                };
+                *energy = factor(squared, slope, *energy);
             }
         }
         if learn {
@@ -167,16 +161,13 @@ impl<R: Real> Own<R> {
         let edge_rows = std::iter::once(0).chain(group.edge_rows.iter().copied());
         let edges = d_z.chunks_exact_mut(n * d).zip(factors.chunks_exact(n));
         for (edge_row, (d_z, factors)) in edge_rows.zip(edges) {
-            for (row, &factor) in d_z.chunks_exact_mut(d).zip(factors) {
-                R::scale(factor, row);
-            }
-            let weights = self.edge(group.source, edge_row);
-            R::fan_signals_backward(d_z, weights, &mut scratch, d, &mut group.d_signals);
+            let edge = self.edge(group.source, edge_row);
+            edge_signals_backward(edge, factors, d_z, &mut scratch, &mut group.d_signals);
         }
     }
 
     /// Gather the signals of one source's rows, with dropout applied.
-    fn gather(
+    pub(super) fn gather(
         &self,
         rows: &[(u32, u32)],
         edges: &[(u32, u32)],
@@ -207,17 +198,85 @@ impl<R: Real> Own<R> {
 }
 
 /// What all groups of a batch are scored with.
-struct Scoring<'a, R> {
-    graph: &'a TokenGraph,
-    prior: &'a Prior<R>,
-    batch: &'a Batch,
+pub(super) struct Scoring<'a, R> {
+    pub(super) graph: &'a TokenGraph,
+    pub(super) prior: &'a Prior<R>,
+    pub(super) batch: &'a Batch,
     /// Position row of each step. `[T][D]`
     table: Vec<Vec<R>>,
-    learn: bool,
+    pub(super) learn: bool,
+}
+
+impl<R: Real> Scoring<'_, R> {
+    /// Return the position rows of some rows of the batch. `[n, D]`
+    pub(super) fn base(&self, rows: &[u32]) -> Vec<R> {
+        let rows = rows.iter();
+        let table = rows.flat_map(|&row| &self.table[row as usize % self.batch.steps]);
+        table.copied().collect()
+    }
+}
+
+/// Return the sources that are `mine` of a batch, each with its rows. Sorting by source brings the rows of a fan together; by
+/// row within it, so the order is fixed.
+pub(super) fn rows_by_source(batch: &Batch, mine: impl Fn(u32) -> bool) -> Vec<(u32, u32)> {
+    let steps = batch.steps;
+    let mut order: Vec<(u32, u32)> = (0..batch.sequences())
+        .flat_map(|b| (0..steps).map(move |i| (batch.sequence(b)[i], (b * steps + i) as u32)))
+        .filter(|&(source, _)| mine(source))
+        .collect();
+    order.sort_unstable();
+    order
+}
+
+/// Divide a buffer into stretches of some lengths, each with its offset.
+pub(super) fn stretches<'a, R>(
+    mut buffer: &'a mut [R],
+    lengths: &[usize],
+) -> Vec<(usize, &'a mut [R])> {
+    let mut at = 0;
+    let mut all = Vec::with_capacity(lengths.len());
+    for &length in lengths {
+        let (stretch, rest) = buffer.split_at_mut(length);
+        all.push((at, stretch));
+        (at, buffer) = (at + length, rest);
+    }
+    all
+}
+
+/// Return the factor of u in dz, given the gradient of an energy: dE / E, or 2 dE of squared energies.
+pub(super) fn factor<R: Real>(squared: bool, slope: R, energy: R) -> R {
+    if squared {
+        slope + slope
+    } else if energy > R::zero() {
+        slope / energy
+    } else {
+        R::zero()
+    }
+}
+
+/// Turn the slopes of one edge into `dz = factor · u`, and add `dz Wᵀ` to the gradient of the signals.
+///
+/// `factors [n]`, `d_z [n, D]`, `d_signals [n, D]`; `scratch` holds D² numbers.
+pub(super) fn edge_signals_backward<R: Real>(
+    edge: &[R],
+    factors: &[R],
+    d_z: &mut [R],
+    scratch: &mut [R],
+    d_signals: &mut [R],
+) {
+    let d = d_z.len() / factors.len();
+    for (row, &factor) in d_z.chunks_exact_mut(d).zip(factors) {
+        R::scale(factor, row);
+    }
+    R::fan_signals_backward(d_z, edge, scratch, d, d_signals);
 }
 
 /// Return the own edge rows and targets that the rows of one source are scored with, ascending.
-fn scored_edges(graph: &TokenGraph, batch: &Batch, rows: &[(u32, u32)]) -> Vec<(u32, u32)> {
+pub(super) fn scored_edges(
+    graph: &TokenGraph,
+    batch: &Batch,
+    rows: &[(u32, u32)],
+) -> Vec<(u32, u32)> {
     let own = graph.own_fan(NodeId(rows[0].0));
     let mut edges: Vec<(u32, u32)> = own.map(|(target, edge_row)| (edge_row, target)).collect();
     // Edges that no row sampled need no energy.

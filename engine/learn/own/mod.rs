@@ -5,15 +5,19 @@
 //! one product over that node's edges, and exactly one group visits each own edge, so the gradient of an edge goes
 //! straight from registers into the optimiser.
 //!
-//! Over ranks, a rank holds the edges of the nodes it owns: `owned` has the steps, `held` the rows that it holds.
+//! Over ranks, a rank holds the fans of some nodes, and pieces of those that are cut: `fans` has who owns what, `owned` the
+//! steps, `blocks` energies and softmax by fixed blocks of edges, `held` the rows that a rank holds.
 
 mod backward;
+mod blocks;
 mod edge_weights;
 mod exact;
 mod fan;
+mod fans;
 mod held;
 mod owned;
 mod path;
+mod row_scores;
 mod softmax;
 
 use crate::graph::TokenGraph;
@@ -28,8 +32,9 @@ use crate::signal::{Profile, blocks};
 use fan::Group;
 use path::Path;
 
+pub(super) use fans::Fans;
 pub(super) use held::HeldEdges;
-pub(super) use owned::{Fans, OwnedStep};
+pub(super) use owned::OwnedStep;
 
 /// Index of each parameter in [`Own::parameters`], in the order of [`blocks`].
 #[derive(Clone, Copy)]
@@ -140,7 +145,7 @@ impl<R: Real> Own<R> {
     /// Compute the negative log-likelihood of a batch, without gradients or dropout.
     pub fn loss(&mut self, graph: &TokenGraph, prior: &Prior<R>, batch: &Batch) -> Loss {
         self.walk(graph, batch, 0.0);
-        let groups = self.logit(graph, prior, batch, false, &|_| true);
+        let groups = self.logit(graph, prior, batch, false);
         total(&groups, batch)
     }
 
@@ -156,7 +161,7 @@ impl<R: Real> Own<R> {
         // The order matters: energies send gradients into the inputs of hops, paths carry them back to the start,
         // and only then are the gradients of nodes complete.
         self.walk(graph, batch, self.dropout);
-        let groups = self.logit(graph, prior, batch, true, &|_| true);
+        let groups = self.logit(graph, prior, batch, true);
         self.collect(&groups, batch);
         self.back(batch);
         self.scatter(batch);

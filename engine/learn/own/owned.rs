@@ -1,38 +1,28 @@
 //! Steps over own edges whose fans belong to ranks.
 //!
-//! Every rank draws the same batch. A sequence is at the rank that owns its node: it computes the signal there, scores the
-//! node's fan, and takes the hop over the edge that the path takes; what reaches the next node travels to that node's
-//! owner, and its gradient comes back the same way. Weights and moments stay where they are. All ranks know the batch, so
-//! that messages have known lengths and need no names.
+//! Every rank draws the same batch. The home of a node computes its signal, which travels to the ranks that own edges of the
+//! node; the owner of the edge that the path takes computes the hop, and what reaches the next node travels to its home.
+//! Gradients come back the same way. Weights and moments stay where they are.
 
-use std::sync::Arc;
+use std::ops::Range;
 
 use rayon::prelude::*;
-use xxhash_rust::xxh3::xxh3_64;
 
-use super::exact::{Sums, terms};
+use super::blocks::Part;
+use super::exact::{Rounding, Sums};
 use super::fan::Group;
-use super::{At, HeldEdges, Own};
+use super::fans::{Fans, Leg};
+use super::path::Gradients;
+use super::{At, Own};
 use crate::Result;
-use crate::graph::{FanCost, Owners, TokenGraph};
+use crate::graph::TokenGraph;
 use crate::kernel::adamw::Update;
 use crate::kernel::position;
 use crate::kernel::real::Real;
 use crate::learn::batch::{Batch, Loss};
 use crate::learn::parameter::Touched;
-use crate::learn::plan::{own_fans, visits};
 use crate::learn::prior::Prior;
-use crate::learn::recipe::Train;
-use crate::ranks::{Ranks, agree};
-use crate::signal::{BlendKind, Profile};
-
-/// The ranks that own the fans of nodes.
-#[derive(Debug)]
-pub(in crate::learn) struct Fans {
-    pub(in crate::learn) ranks: Arc<dyn Ranks>,
-    /// Rank of each node. `[V]`
-    owners: Vec<u32>,
-}
+use crate::signal::BlendKind;
 
 /// Settings of one step.
 pub(in crate::learn) struct OwnedStep<'a> {
@@ -48,111 +38,6 @@ pub(in crate::learn) struct OwnedStep<'a> {
     pub(in crate::learn) dense: bool,
 }
 
-impl Fans {
-    /// Divide the nodes of a graph among ranks by their visits in `text`.
-    ///
-    /// # Errors
-    /// As [`Owners::assign`], and those of an exchange.
-    pub(in crate::learn) fn new(
-        ranks: &Arc<dyn Ranks>,
-        graph: &TokenGraph,
-        profile: &Profile,
-        train: &Train,
-        text: &[u32],
-    ) -> Result<Self> {
-        let cost = FanCost::new(profile.width, train.batch * train.steps);
-        let visits = visits(text, graph.nodes())?;
-        let owners = Owners::assign(&own_fans(graph), &visits, &cost, ranks.size(), 0)?;
-        let nodes = 0..graph.nodes() as u32;
-        let owners: Vec<u32> = nodes.map(|node| owners.rank_of(node) as u32).collect();
-        let digest = xxh3_64(bytemuck::cast_slice(&owners));
-        agree(
-            &**ranks,
-            &[("the table of owners", format!("{digest:016x}"))],
-        )?;
-        let ranks = Arc::clone(ranks);
-        Ok(Self { ranks, owners })
-    }
-
-    /// Number of the rank that owns a node.
-    pub(in crate::learn) fn owner(&self, node: u32) -> usize {
-        self.owners[node as usize] as usize
-    }
-
-    /// Whether this rank owns a node.
-    pub(in crate::learn) fn is_mine(&self, node: u32) -> bool {
-        self.owner(node) == self.ranks.rank()
-    }
-
-    /// The edges that this rank holds.
-    pub(in crate::learn) fn held(&self, graph: &TokenGraph) -> HeldEdges {
-        HeldEdges::of(graph, |node| self.is_mine(node))
-    }
-
-    /// Move the state of the sequences of a batch from the owners of their nodes `from` to those of their nodes `to`.
-    /// `columns` numbers are packed for each sequence.
-    fn pass(
-        &self,
-        name: &str,
-        batch: &Batch,
-        (from, to): (usize, usize),
-        columns: usize,
-        path: &mut State<'_>,
-    ) -> Result<()> {
-        let (me, size) = (self.ranks.rank(), self.ranks.size());
-        if size == 1 {
-            return Ok(());
-        }
-        let mut parts = vec![Vec::<f32>::new(); size];
-        let mut incoming = vec![Vec::new(); size];
-        for sequence in 0..batch.sequences() {
-            let tokens = batch.sequence(sequence);
-            let (source, target) = (self.owner(tokens[from]), self.owner(tokens[to]));
-            match source != target {
-                true if source == me => path.pack(sequence, &mut parts[target]),
-                true if target == me => incoming[source].push(sequence),
-                _ => {}
-            }
-        }
-        let lengths: Vec<usize> = incoming.iter().map(|all| all.len() * columns * 4).collect();
-        let bytes: Vec<&[u8]> = parts
-            .iter()
-            .map(|part| bytemuck::cast_slice(part))
-            .collect();
-        let received = self.ranks.exchange_known(name.into(), &bytes, &lengths)?;
-        for (sequences, bytes) in incoming.iter().zip(received) {
-            let numbers: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes);
-            for (&sequence, numbers) in sequences.iter().zip(numbers.chunks_exact(columns)) {
-                path.unpack(sequence, numbers);
-            }
-        }
-        Ok(())
-    }
-}
-
-/// What travels with a sequence: a row of signals and one of banks, found by their offsets.
-struct State<'a> {
-    signals: &'a mut [f32],
-    banks: &'a mut [f32],
-    /// Offset and columns of the row of a sequence in each.
-    signal_at: &'a dyn Fn(usize) -> std::ops::Range<usize>,
-    banks_at: &'a dyn Fn(usize) -> std::ops::Range<usize>,
-}
-
-impl State<'_> {
-    fn pack(&self, sequence: usize, part: &mut Vec<f32>) {
-        part.extend_from_slice(&self.signals[(self.signal_at)(sequence)]);
-        part.extend_from_slice(&self.banks[(self.banks_at)(sequence)]);
-    }
-
-    fn unpack(&mut self, sequence: usize, numbers: &[f32]) {
-        let at = (self.signal_at)(sequence);
-        let (signals, banks) = numbers.split_at(at.len());
-        self.signals[at].copy_from_slice(signals);
-        self.banks[(self.banks_at)(sequence)].copy_from_slice(banks);
-    }
-}
-
 impl Own<f32> {
     /// Compute the negative log-likelihood of a batch, without gradients or dropout, on all ranks.
     ///
@@ -165,9 +50,12 @@ impl Own<f32> {
         prior: &Prior<f32>,
         batch: &Batch,
     ) -> Result<Loss> {
+        self.spread_prior_weights(fans)?;
         self.walk_over(fans, graph, batch, 0.0)?;
-        let groups = self.logit(graph, prior, batch, false, &|node| fans.is_mine(node));
-        let mut sums = Sums::of_losses(&groups, terms(batch));
+        let rounding = Rounding::new(graph, batch);
+        let scoring = self.scoring(graph, prior, batch, false);
+        let (_, parts) = self.logit_over(fans, &scoring, &rounding)?;
+        let mut sums = Sums::of_losses(&parts, rounding);
         fans.ranks.sum("loss".into(), &mut sums.numbers)?;
         Ok(sums.loss(batch).unwrap_or(Loss {
             nats: f64::NAN,
@@ -191,18 +79,21 @@ impl Own<f32> {
         for parameter in &mut self.parameters {
             parameter.clear();
         }
-        self.walk_over(fans, graph, batch, self.dropout)?;
-        let groups = self.logit(graph, prior, batch, true, &|node| fans.is_mine(node));
-        for group in &groups {
+        self.spread_prior_weights(fans)?;
+        let hops = self.walk_over(fans, graph, batch, self.dropout)?;
+        let rounding = Rounding::new(graph, batch);
+        let scoring = self.scoring(graph, prior, batch, true);
+        let (groups, parts) = self.logit_over(fans, &scoring, &rounding)?;
+        for (group, _) in groups.iter().zip(&parts).filter(|(_, part)| part.home) {
             self.enter_energies(group);
         }
-        self.back_over(fans, batch)?;
-        self.node_gradients(&groups, batch);
+        self.back_over(fans, batch, &hops)?;
+        self.node_gradients(&groups, &parts, batch, &rounding);
         let norms = match step.clip {
-            Some(_) => self.owned_norms(&groups, batch),
+            Some(_) => self.owned_norms(&groups, &parts, batch),
             None => Vec::new(),
         };
-        let mut sums = self.exact_sums(&groups, batch, &norms);
+        let mut sums = self.exact_sums(&groups, &parts, batch, &norms, rounding);
         let name = format!("gradients of step {}", step.step);
         fans.ranks.sum(name.as_str().into(), &mut sums.numbers)?;
         let (loss, square) = self.finish_sums(&sums, batch, step.step)?;
@@ -220,93 +111,188 @@ impl Own<f32> {
         Ok((loss, norm))
     }
 
-    /// Run every sequence along its true path, hop by hop, each node on the rank that owns it.
+    /// Copy the prior weights of cut nodes to the ranks that own edges of theirs.
+    fn spread_prior_weights(&mut self, fans: &Fans) -> Result<()> {
+        if !fans.cuts() || !self.profile.static_resistance {
+            return Ok(());
+        }
+        let weights = &mut self.parameters[At::PriorWeight as usize].value;
+        fans.spread("prior weights", weights)
+    }
+
+    /// Run every sequence along its true path, hop by hop: each node at its home, each hop on the rank that owns its edge.
+    /// Returns the ranks of the hops. `[N]`
     fn walk_over(
         &mut self,
         fans: &Fans,
         graph: &TokenGraph,
         batch: &Batch,
         dropout: f64,
-    ) -> Result<()> {
-        let (d, steps) = (self.profile.width, batch.steps);
+    ) -> Result<Vec<u32>> {
+        let (d, steps, me) = (self.profile.width, batch.steps, fans.ranks.rank() as u32);
         let g = self.profile.banks * d;
+        let node = |sequence: usize, i: usize| batch.sequence(sequence)[i];
         let mut path = self.begin(graph, batch, dropout);
         let hops = self.hops(steps);
+        let edge_rows = path.edge_rows.iter().enumerate();
+        let ranks = edge_rows.map(|(row, &edge_row)| {
+            let source = node(row / steps, row % steps);
+            fans.rank_of_hop(source, edge_row)
+        });
+        let ranks: Vec<u32> = ranks.collect();
         let this = &*self;
         for i in 0..steps {
             path.sequences(steps, (d, g))
+                .filter(|&(sequence, _)| fans.is_mine(node(sequence, i)))
                 .for_each(|(sequence, mut path)| {
-                    let tokens = batch.sequence(sequence);
-                    if fans.is_mine(tokens[i]) {
-                        this.arrive(&hops, tokens, i, &mut path);
-                        if i + 1 < steps {
-                            this.leave(&hops, tokens, i, &mut path);
-                        }
-                    }
+                    this.arrive(&hops, batch.sequence(sequence), i, &mut path);
                 });
-            if i + 1 < steps {
-                let mut state = State {
-                    signals: &mut path.before,
-                    banks: &mut path.banks,
-                    signal_at: &|sequence| row(sequence * steps + i + 1, d),
-                    banks_at: &|sequence| row(sequence * steps + i, g),
-                };
-                fans.pass("signals of a hop", batch, (i, i + 1), d + g, &mut state)?;
+            if fans.cuts() {
+                let mut signals = [Leg {
+                    values: &mut path.input,
+                    at: &|sequence| row(sequence * steps + i, d),
+                    from: &|sequence| fans.home(node(sequence, i))[0],
+                    to: &|sequence| fans.others(node(sequence, i)),
+                }];
+                fans.pass("signals of cut fans", batch.sequences(), &mut signals)?;
             }
+            if i + 1 == steps {
+                break;
+            }
+            path.sequences(steps, (d, g))
+                .filter(|&(sequence, _)| ranks[sequence * steps + i] == me)
+                .for_each(|(sequence, mut path)| {
+                    this.leave(&hops, batch.sequence(sequence), i, &mut path);
+                });
+            let mut legs = [
+                Leg {
+                    values: &mut path.before,
+                    at: &|sequence| row(sequence * steps + i + 1, d),
+                    from: &|sequence| ranks[sequence * steps + i],
+                    to: &|sequence| fans.home(node(sequence, i + 1)),
+                },
+                Leg {
+                    values: &mut path.banks,
+                    at: &|sequence| row(sequence * steps + i, g),
+                    from: &|sequence| fans.home(node(sequence, i))[0],
+                    to: &|sequence| fans.home(node(sequence, i + 1)),
+                },
+            ];
+            fans.pass("signals of a hop", batch.sequences(), &mut legs)?;
         }
         self.path = path;
-        Ok(())
+        Ok(ranks)
     }
 
-    /// Run the backward pass along every path, last hop first, each node on the rank that owns it.
-    fn back_over(&mut self, fans: &Fans, batch: &Batch) -> Result<()> {
+    /// Run the backward pass along every path, last hop first, on the same ranks; `ranks` has those of the hops.
+    fn back_over(&mut self, fans: &Fans, batch: &Batch, ranks: &[u32]) -> Result<()> {
         let (d, steps) = (self.profile.width, batch.steps);
         let g = self.profile.banks * d;
+        let node = |sequence: usize, i: usize| batch.sequence(sequence)[i];
         let mut path = std::mem::take(&mut self.path);
         let this = &*self;
         let positions = position::weights(&self.of(At::Positions).value, steps);
         // The gradient of m of each sequence, carried from a hop to the one before it.
         let mut d_banks = vec![0.0; batch.sequences() * g];
+        // The gradient of the input of a hop that comes back over its edge.
+        let mut d_hop = vec![0.0; batch.sequences() * d];
         for i in (0..steps).rev() {
+            if i + 1 < steps {
+                let mine =
+                    |sequence: usize| ranks[sequence * steps + i] == fans.ranks.rank() as u32;
+                path.gradients(steps, (d, g))
+                    .zip(d_hop.par_chunks_mut(d))
+                    .filter(|&((sequence, _), _)| mine(sequence))
+                    .for_each_init(
+                        // Wᵀ of the current edge.
+                        || vec![0.0; d * d],
+                        |scratch, ((sequence, path), d_hop)| {
+                            this.back_edge(node(sequence, i), i, &path, scratch, d_hop);
+                        },
+                    );
+            }
+            if i + 1 < steps && fans.cuts() {
+                let mut gradients = [Leg {
+                    values: &mut d_hop,
+                    at: &|sequence| row(sequence, d),
+                    from: &|sequence| ranks[sequence * steps + i],
+                    to: &|sequence| fans.home(node(sequence, i)),
+                }];
+                fans.pass("gradients of cut fans", batch.sequences(), &mut gradients)?;
+            }
             path.gradients(steps, (d, g))
                 .zip(d_banks.par_chunks_mut(g))
-                .for_each_init(
-                    // Wᵀ of the current edge.
-                    || vec![0.0; d * d],
-                    |scratch, ((sequence, mut path), d_banks)| {
-                        let tokens = batch.sequence(sequence);
-                        if fans.is_mine(tokens[i]) {
-                            this.back_node(&positions, tokens, i, &mut path, d_banks, scratch);
-                        }
-                    },
-                );
+                .zip(d_hop.par_chunks(d))
+                .filter(|&(((sequence, _), _), _)| fans.is_mine(node(sequence, i)))
+                .for_each(|(((sequence, mut path), d_banks), d_hop)| {
+                    if i + 1 < steps {
+                        f32::add_scaled(1.0, d_hop, &mut path.d_input[i * d..(i + 1) * d]);
+                    }
+                    this.back_blend(&positions, node(sequence, i), i, &mut path, d_banks);
+                });
             if i > 0 {
-                let mut state = State {
-                    signals: &mut path.d_before,
-                    banks: &mut d_banks,
-                    signal_at: &|sequence| row(sequence * steps + i, d),
-                    banks_at: &|sequence| row(sequence, g),
-                };
-                fans.pass("gradients of a hop", batch, (i, i - 1), d + g, &mut state)?;
+                let mut legs = [
+                    Leg {
+                        values: &mut path.d_before,
+                        at: &|sequence| row(sequence * steps + i, d),
+                        from: &|sequence| fans.home(node(sequence, i))[0],
+                        to: &|sequence| {
+                            let before = sequence * steps + i - 1;
+                            &ranks[before..=before]
+                        },
+                    },
+                    Leg {
+                        values: &mut d_banks,
+                        at: &|sequence| row(sequence, g),
+                        from: &|sequence| fans.home(node(sequence, i))[0],
+                        to: &|sequence| fans.home(node(sequence, i - 1)),
+                    },
+                ];
+                fans.pass("gradients of a hop", batch.sequences(), &mut legs)?;
             }
         }
         self.path = path;
         Ok(())
     }
 
-    /// Leave the gradients of rows that belong to sources: start vectors, gates and prior weights. Their owners alone have
-    /// them, as they alone use the rows.
-    fn node_gradients(&mut self, groups: &[Group<f32>], batch: &Batch) {
+    /// Run the backward pass of the edge that a path takes from node `i`: from the gradient of the z it leads to, to that of
+    /// its input.
+    fn back_edge(
+        &self,
+        source: u32,
+        i: usize,
+        path: &Gradients<'_, f32>,
+        scratch: &mut [f32],
+        d_hop: &mut [f32],
+    ) {
+        let d = self.profile.width;
+        let edge = self.edge(source, path.edge_rows[i]);
+        let d_z = &path.d_before[(i + 1) * d..(i + 2) * d];
+        // From zero: another rank may add it to the gradient that the energies send back.
+        d_hop.fill(0.0);
+        f32::fan_signals_backward(d_z, edge, scratch, d, d_hop);
+    }
+
+    /// Leave the gradients of rows that belong to sources: start vectors, gates and prior weights. Their homes alone have
+    /// them.
+    fn node_gradients(
+        &mut self,
+        groups: &[Group<f32>],
+        parts: &[Part],
+        batch: &Batch,
+        rounding: &Rounding,
+    ) {
         let (d, steps) = (self.profile.width, batch.steps);
         let g = self.profile.banks * d;
         let gated = self.profile.blend == BlendKind::Gated;
         let (path, parameters) = (&self.path, &mut self.parameters);
         let (mut starts, mut sources) = (Vec::new(), Vec::with_capacity(groups.len()));
-        for group in groups {
+        for (group, part) in groups.iter().zip(parts).filter(|(_, part)| part.home) {
             let source = group.source as usize;
             sources.push(group.source);
             if self.profile.static_resistance {
-                parameters[At::PriorWeight as usize].gradient[source] = group.d_prior_weight;
+                let gradient = rounding.prior_weight(part.d_prior_weight);
+                parameters[At::PriorWeight as usize].gradient[source] = gradient;
             }
             for &row in &group.rows {
                 let row = row as usize;
@@ -332,26 +318,33 @@ impl Own<f32> {
         }
     }
 
-    /// Return the squared norm of the gradients that the owner of each group keeps: its edges, and the rows of its node.
-    fn owned_norms(&self, groups: &[Group<f32>], batch: &Batch) -> Vec<f64> {
+    /// Return the squared norms of the gradients that their owners keep, block by block: those of the edges, and at home, with
+    /// the rest, of the rows of the node.
+    fn owned_norms(&self, groups: &[Group<f32>], parts: &[Part], batch: &Batch) -> Vec<Vec<f64>> {
         let columns = self.of(At::EdgeWeights).shape[1];
         let square = |values: &[f32]| f64::from(f32::dot(values, values));
-        let of_group = |gradient: &mut Vec<f32>, group: &Group<f32>| -> f64 {
-            let mut sum = self.edge_squares(group, batch, gradient);
-            for at in [At::Start, At::Gate, At::PriorWeight] {
+        let of_node = |source: usize| -> f64 {
+            let rows = [At::Start, At::Gate, At::PriorWeight].map(|at| {
                 let parameter = self.of(at);
                 let columns = parameter.shape[1];
-                let at = group.source as usize * columns..(group.source as usize + 1) * columns;
-                sum += parameter.gradient.get(at).map_or(0.0, square);
-            }
-            sum
+                let at = source * columns..(source + 1) * columns;
+                parameter.gradient.get(at).map_or(0.0, square)
+            });
+            rows.iter().sum()
         };
-        let groups = groups.par_iter();
-        groups.map_init(|| vec![0.0; columns], of_group).collect()
+        let of_part = |gradient: &mut Vec<f32>, (group, part): (&Group<f32>, &Part)| -> Vec<f64> {
+            let blocks = part.blocks.iter().map(|block| match block.index {
+                0 => of_node(group.source as usize),
+                _ => self.edge_squares(group, block.edges.clone(), batch, gradient),
+            });
+            blocks.collect()
+        };
+        let all = groups.par_iter().zip(parts);
+        all.map_init(|| vec![0.0; columns], of_part).collect()
     }
 }
 
 /// The range of a row in a buffer of `columns` columns.
-fn row(row: usize, columns: usize) -> std::ops::Range<usize> {
+fn row(row: usize, columns: usize) -> Range<usize> {
     row * columns..(row + 1) * columns
 }

@@ -55,6 +55,9 @@ pub struct Outcome {
     pub recall: Option<FittedRecall>,
     /// The best validation perplexity, if there was validation text.
     pub validation_perplexity: Option<f64>,
+    /// Bytes that crossed between ranks in the exchanges of this start's steps, for each of their tokens; those of sums over
+    /// all ranks are not counted.
+    pub exchanged_bytes_a_token: f64,
     /// Whether the run was cancelled; it then saved a checkpoint and can be resumed.
     pub cancelled: bool,
 }
@@ -94,6 +97,8 @@ pub struct Trainer {
     /// The log of the run, which rank 0 writes.
     log: Option<RunLog>,
     started: Instant,
+    /// Steps of this start, and the bytes that this rank has sent in them.
+    taken: (u64, u64),
 }
 
 impl Trainer {
@@ -237,6 +242,7 @@ impl Trainer {
             ranks,
             log,
             started: Instant::now(),
+            taken: (0, 0),
         })
     }
 

@@ -71,8 +71,17 @@ impl Trainer {
             charges,
             recall,
             validation_perplexity: self.progress.best.map(|(perplexity, _)| perplexity),
+            exchanged_bytes_a_token: self.exchanged_bytes_a_token()?,
             cancelled,
         })
+    }
+
+    /// Return the bytes that all ranks have sent one another in the exchanges of the steps of this start, for each token.
+    fn exchanged_bytes_a_token(&self) -> Result<f64> {
+        let (steps, sent) = self.taken;
+        let mut all = [sent as i64];
+        self.ranks.sum("bytes sent".into(), &mut all)?;
+        Ok(all[0] as f64 / self.tokens_at(steps).max(1) as f64)
     }
 
     /// Whether the run is to stop after this step: on one rank, and so on all.
@@ -96,7 +105,10 @@ impl Trainer {
     ) -> Result<Option<f64>> {
         let step = self.progress.step + 1;
         let mut batch = self.sampler.batch(self.data.train(), step - 1, order);
+        let before = self.ranks.sent();
         let (loss, norm) = self.trainable.learn(&mut batch, step)?;
+        self.taken.0 += 1;
+        self.taken.1 += self.ranks.sent() - before;
         self.progress.step = step;
         self.progress.nats += loss.nats;
         self.progress.tokens += loss.tokens as u64;
