@@ -80,18 +80,18 @@ cd "$folder"
 train() {
     local out=$1 steps=$2 cut=$3
     shift 3
-    timeout 300 "$@" "$brillm" --threads 1 train run.toml --quiet --json --out "$out" --set "train.tokens=$((steps * 7680))" --set "train.cut=$cut"
+    "$@" "$brillm" --threads 1 train run.toml --quiet --json --out "$out" --set "train.tokens=$((steps * 7680))" --set "train.cut=$cut"
 }
 over_hosts() {
-    ip netns exec "$prefix$network.1" unshare --uts sh -c "hostname $network.1; exec \"\$@\"" sh mpirun.openmpi -n "$hosts" --hostfile "$folder/hosts" \
+    timeout 300 ip netns exec "$prefix$network.1" unshare --uts sh -c "hostname $network.1; exec \"\$@\"" sh mpirun.openmpi -n "$hosts" --hostfile "$folder/hosts" \
         --mca plm_rsh_agent "$folder/agent" --mca oob_tcp_if_include "$network.0/24" --mca btl tcp,self --mca btl_tcp_if_include "$network.0/24" \
         --bind-to none "$@"
 }
-number() { python3 -c 'import json, sys; print(json.loads(sys.stdin.read().strip().splitlines()[-1])[sys.argv[1]])' "$1"; }
+number() { python3 -c 'import json, sys; print(json.loads(sys.stdin.read())[sys.argv[1]])' "$1"; }
 
 failed=0
 for cut in 0 8; do
-    train "alone-$cut" 12 "$cut" env >/dev/null
+    train "alone-$cut" 12 "$cut" timeout 300 >/dev/null
     before=$(sent)
     train "short-$cut" 4 "$cut" over_hosts >/dev/null
     middle=$(sent)

@@ -25,7 +25,7 @@ const CHECKING: u64 = 0x6368_6563;
 #[derive(Args)]
 #[command(after_long_help = "\
 Examples:
-  brillm grow models/english.bril --width 48 --out wide.bril
+  brillm grow models/english.bril --width 192 --out wide.bril
   brillm grow models/stories260K --width 96 --layers 7 --out larger")]
 pub(super) struct Arguments {
     /// Model: a .bril file or a folder with config.json.

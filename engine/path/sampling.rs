@@ -328,26 +328,30 @@ impl Sampling {
             return;
         }
         let count = if all { usize::MAX } else { self.top_k };
-        let mut order = top_k(probabilities, count, |node| {
-            probabilities[node as usize] > 0.0
-        });
+        let everything: f32 = probabilities.iter().sum();
+        // Nodes below the floor have at most half of what top-p leaves out: it never keeps one, and few are left to sort.
+        let floor = everything * (1.0 - self.top_p) / (2 * probabilities.len()) as f32;
+        let floor = if all { floor } else { 0.0 };
+        let of = |node: u32| probabilities[node as usize];
+        let mut order = top_k(probabilities, count, |node| of(node) > floor);
         if self.top_p < 1.0 {
             // Nucleus sampling (Holtzman et al. 2020): the node that reaches p is kept too. p is relative to what top-k
             // left.
             let mut sum = 0.0;
-            let total: f32 = order.iter().map(|&node| probabilities[node as usize]).sum();
+            let some: f32 = order.iter().map(|&node| of(node)).sum();
+            let total = if all { everything } else { some };
             let kept = order.iter().take_while(|&&node| {
                 let wanted = sum < self.top_p * total;
-                sum += probabilities[node as usize];
+                sum += of(node);
                 wanted
             });
             let kept = kept.count().max(1);
             order.truncate(kept);
         }
-        // By id again, for the binary search.
         order.sort_unstable();
-        for (node, p) in probabilities.iter_mut().enumerate() {
-            if order.binary_search(&(node as u32)).is_err() {
+        let mut kept = order.into_iter().peekable();
+        for (node, p) in (0..).zip(probabilities) {
+            if kept.next_if_eq(&node).is_none() {
                 *p = 0.0;
             }
         }
