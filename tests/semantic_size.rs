@@ -273,8 +273,15 @@ fn a_trained_model_tells_more_of_size_than_chance_and_than_its_untrained_weights
             continue;
         }
         let untrained = &one["untrained"];
-        assert!(number(&trained["spearman"]) > 0.3, "{one}");
-        assert!(number(&trained["area"]) > 0.7, "{one}");
+        let gained = |name: &str| number(&trained[name]) - number(&untrained[name]);
+        assert!(
+            number(&trained["spearman"]) > 0.25 && gained("spearman") > 0.15,
+            "{one}"
+        );
+        assert!(
+            number(&trained["area"]) > 0.6 && gained("area") > 0.05,
+            "{one}"
+        );
         // Form is in random weights too (longer words have more tokens); the rest is near chance.
         assert!(number(&untrained["partial_form"]).abs() < 0.13, "{one}");
         assert!(number(&untrained["area"]) < 0.62, "{one}");
@@ -287,7 +294,8 @@ fn a_trained_model_tells_more_of_size_than_chance_and_than_its_untrained_weights
     );
     for one in report["shifts"].as_array().unwrap() {
         assert_eq!(one["others_moved"], 0, "{one}");
-        assert!((number(&one["curvature"]) - 1.0).abs() < 0.002, "{one}");
+        // Energies of some hundred, in f32, leave three digits of their second difference.
+        assert!((number(&one["curvature"]) - 1.0).abs() < 0.005, "{one}");
     }
 }
 
