@@ -63,7 +63,7 @@ test('the path is a grid with counted, named rows and cells', async () => {
   assert.equal(await grid.getByRole('gridcell').count(), 12 * 8);
   const snapshot = await page.locator('.path-drawing').ariaSnapshot();
   assert.match(snapshot, /row "Step 1, from ␣time"/);
-  assert.match(snapshot, /gridcell ", ?, chosen, rank 1, energy [\d.]+, 74\s?%, observed edge"/);
+  assert.match(snapshot, /gridcell ", ?, chosen, rank 1, energy [\d.,]+, 99\s?%, observed edge"/);
   for (const role of ['navigation', 'main', 'complementary', 'banner']) assert.equal(await page.getByRole(role).count(), 1, role);
   await close();
 });

@@ -7,7 +7,7 @@ import { count, number, percent, t } from './language.js';
 import { label, shown } from './token.js';
 import { marked, sourceOf, describeIntervention, tokenOf } from './trace.js';
 
-const fact = (name, value) => [element('dt', {}, name), element('dd', { class: 'figure' }, value)];
+const fact = (name, value, width = '') => [element('dt', {}, name), element('dd', { class: `figure ${width}` }, value)];
 
 /**
  * The inspector of a path set. `act` has `fork(intervention)`, `pin()`, `group()`, `node(id)`; `contributed(attribution)`
@@ -131,9 +131,9 @@ export function inspector(paths, act, contributed) {
         graph ? fact(t('candidate.edge'), t(`edge.${candidate.edge}`)) : null,
         graph ? fact(t('candidate.count'), count(candidate.count ?? 0)) : null,
         candidate.walks?.length ? fact(t('candidate.walks'), candidate.walks.map((walk) =>
-          `${walk.nodes.map((id) => label(tokenOf(panel.trace, id))).join(' ')} ×${count(walk.count)} (+${number(walk.lift)} nat)`).join('; ')) : null,
+          `${walk.nodes.map((id) => label(tokenOf(panel.trace, id))).join(' ')} ×${count(walk.count)} (+${number(walk.lift)} nat)`).join('; '), 'wide') : null,
         candidate.recall ? fact(t('candidate.recall'), `${percent(candidate.recall.share)} (${candidate.recall.positions.map((one) =>
-          `${one.position + 1}: ${percent(one.share)}`).join('; ')})`) : null,
+          `${one.position + 1}: ${percent(one.share)}`).join('; ')})`, 'wide') : null,
         fact(t('step.entropy'), `${number(step.entropy)} nat`),
         fact(t('step.margin'), step.margin === null ? '–' : `${number(step.margin)} nat`)),
       element('div', { class: 'tools inspector-actions' },
