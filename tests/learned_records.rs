@@ -192,5 +192,5 @@ fn the_picture_of_a_learned_text_is_that_of_its_command() {
             "{name}"
         );
     }
-    assert_eq!(chosen(&recipes, "after.svg"), " lives on");
+    assert_eq!(chosen(&recipes, "after.svg"), " eats leaves and");
 }

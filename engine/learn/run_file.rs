@@ -230,8 +230,8 @@ const KEYS: [Key; 51] = [
     key(
         "train",
         "cut",
-        "8",
-        "over ranks, divide own edges of a node that cost above 1/(N · ranks) of all work; 0 for none",
+        "0",
+        "over ranks, divide own edges of a node that cost above 1/(N · ranks) of all work, 8 by default; 0 for none",
     ),
     key("train", "log-every", "", "steps between log records"),
     key(
