@@ -9,14 +9,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 kills=${1:-20}
 RANDOM=${2:-1}
-export MPICC=mpicc.openmpi OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
-profile=${BRILLM_PROFILE:-release}
-if [ -z "${BRILLM:-}" ]; then
-    cargo build --profile "$profile" --quiet --features mpi --bin brillm
-    BRILLM=${CARGO_TARGET_DIR:-target}/${profile/#dev/debug}/brillm
-fi
-brillm=$(realpath "$BRILLM")
-folder=$(mktemp -d)
+source tests/support/mpi_program.sh
 trap 'pkill -KILL -f "^$brillm .*$folder" 2>/dev/null || true; rm -rf "$folder"' EXIT
 cat README.md ARCHITECTURE.md CHANGELOG.md >"$folder/text.txt"
 cat >"$folder/run.toml" <<END

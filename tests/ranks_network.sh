@@ -10,16 +10,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 hosts=${1:-2}
 [ "$(id -u)" = 0 ] || { echo "network namespaces need root" >&2; exit 1; }
-export MPICC=mpicc.openmpi OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
-profile=${BRILLM_PROFILE:-release}
-if [ -z "${BRILLM:-}" ]; then
-    cargo build --profile "$profile" --quiet --features mpi --bin brillm
-    BRILLM=${CARGO_TARGET_DIR:-target}/${profile/#dev/debug}/brillm
-fi
-brillm=$(realpath "$BRILLM")
+source tests/support/mpi_program.sh
 network=10.77.0
 prefix=brillm-$$-
-folder=$(mktemp -d)
 # Whatever happens, nothing of it stays.
 clean() {
     for host in $(seq "$hosts"); do ip netns del "$prefix$network.$host" 2>/dev/null || true; done

@@ -6,19 +6,12 @@
 # Trains own edges at 256 x 30 and composed edges at 512 x 30, one rank and two in turn, and prints the tokens a second of
 # each and the median of their ratios.
 set -euo pipefail
+text=${1:+$(realpath "$1")}
 cd "$(dirname "$0")/.."
-text=$(realpath "${1:-README.md}")
 times=${2:-5}
-export MPICC=mpicc.openmpi OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
-profile=${BRILLM_PROFILE:-release}
-if [ -z "${BRILLM:-}" ]; then
-    cargo build --profile "$profile" --quiet --features mpi --bin brillm
-    BRILLM=${CARGO_TARGET_DIR:-target}/${profile/#dev/debug}/brillm
-fi
-brillm=$(realpath "$BRILLM")
-folder=$(mktemp -d)
+source tests/support/mpi_program.sh
 trap 'rm -rf "$folder"' EXIT
-if [ -n "${1:-}" ]; then
+if [ -n "$text" ]; then
     cp "$text" "$folder/text.txt"
 else
     cat README.md ARCHITECTURE.md CHANGELOG.md models/README.md engine/*/README.md plugins/README.md >"$folder/text.txt"
