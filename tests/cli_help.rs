@@ -18,7 +18,7 @@ const HEAD: &str = "\
 Generated from `brillm --help`; do not edit. `BRILLM_BLESS=1 cargo test --test cli_help` writes this file.
 
 Commands print their result as text, or as JSON with `--json` (keys in snake_case). Messages and progress go to standard
-error. Exit codes: 0 success, 1 error, 2 invalid arguments, 130 stopped by Ctrl-C.
+error. Exit codes: 0 success, 1 error, 2 arguments that cannot be parsed, 130 stopped by Ctrl-C.
 ";
 
 /// Print help as in a terminal of 100 columns.
@@ -79,7 +79,10 @@ fn every_option_has_a_description() {
             assert!(same || next, "{command}: {line}");
         }
     }
-    assert!(help(&["--version"]).contains(env!("CARGO_PKG_VERSION")));
+    let version = help(&["--version"]);
+    assert!(version.contains(env!("CARGO_PKG_VERSION")));
+    let format = format!(".bril format {},", brillm::model::VERSION);
+    assert!(version.contains(&format), "{version}");
 }
 
 #[test]

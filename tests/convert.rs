@@ -645,7 +645,7 @@ fn the_commands_report_what_they_wrote() {
         &["quantize", source, "--element", "f16", "--out", &other],
     ] {
         let error = fails(&[command, &["--plugin", "nope"]].concat());
-        assert!(error.contains("runs no model"), "{error}");
+        assert!(error.contains("uses no plugins"), "{error}");
         assert!(!Path::new(&other).exists());
     }
 }

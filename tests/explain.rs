@@ -196,12 +196,19 @@ fn a_token_that_cannot_follow_is_no_alternative() {
     }
 }
 
-/// Test explanations on a few texts.
+/// Test explanations on a few texts: on three, the averages depend on the model by chance.
 fn tested(engine: &Engine, seed: u64) -> brillm::run::explain::Faithfulness {
     let texts = [
         "Once upon a time, there was a little girl who loved to play",
         "The dog ran to the park with his friend and they were very",
         "One day, Tom and his mom went to the store to buy some",
+        "The little bird wanted to fly high in the sky but it was",
+        "Lily found a big red ball in the garden and she gave it",
+        "The boy was sad because his toy was broken and he could not",
+        "They went to the beach and made a big castle of sand with",
+        "The old man had a small boat and he liked to catch fish",
+        "Mom said that it was time to go to bed but the girl",
+        "The cat saw a mouse under the table and tried to get it",
     ];
     let texts: Vec<Vec<u32>> = texts
         .iter()

@@ -2,6 +2,7 @@
 //! have the bits of one process.
 #![cfg(feature = "mpi")]
 
+use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -19,6 +20,16 @@ const MODELS: [(&str, &str); 3] = [
     ("composed", "profile={preset=\"sifu\",width=8}"),
 ];
 
+/// Lines of a file, one of them empty.
+const PROMPTS: [&str; 6] = [
+    "the cat",
+    "a dog likes",
+    "",
+    "my sister",
+    "the",
+    "every day",
+];
+
 /// A folder with a model of each profile, trained for some steps, held-out text, and prompts.
 fn folder() -> &'static Path {
     static FOLDER: std::sync::OnceLock<std::path::PathBuf> = std::sync::OnceLock::new();
@@ -34,16 +45,9 @@ fn make(folder: &Path) {
         }
         succeed(command.current_dir(folder), name);
     }
-    let prompts = [
-        "the cat",
-        "a dog likes",
-        "",
-        "my sister",
-        "the",
-        "every day",
-    ];
-    std::fs::write(folder.join("prompts.txt"), prompts.join("\n")).unwrap();
-    let objects = "{\"prompt\": \"the old man\"}\n{\"text\": \"a small\", \"id\": 3}\n";
+    let prompts = PROMPTS.join("\n");
+    std::fs::write(folder.join("prompts.txt"), prompts).unwrap();
+    let objects = "{\"prompt\": \"the old man\", \"text\": \" was kind\"}\n{\"text\": \"a small\", \"id\": 3}\n";
     std::fs::write(folder.join("prompts.jsonl"), objects).unwrap();
 }
 
@@ -180,12 +184,25 @@ fn a_rank_that_is_interrupted_ends_the_texts_of_all() {
         .args(["generate", "--model", "gated/model.bril"])
         .args(endless);
     command.args(["--threads", "1"]).current_dir(folder());
-    let command = command.stdout(Stdio::null()).stderr(Stdio::piped());
-    let child = command.spawn().unwrap();
+    let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut output = child.stdout.take().unwrap();
     // Both have begun when both have been running for a while.
     std::thread::sleep(Duration::from_secs(2));
     signal(descendants(child.id(), "brillm")[1], "-TERM");
     fails_soon(child, "an interrupted rank");
+    let mut lines = String::new();
+    output.read_to_string(&mut lines).unwrap();
+    let lines: Vec<Value> = lines
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let finish = lines.iter().map(|line| line["finish_reason"].as_str());
+    assert_eq!(
+        finish.collect::<Vec<_>>(),
+        [Some("cancelled"); PROMPTS.len() - 1],
+        "{lines:?}"
+    );
 }
 
 #[test]

@@ -67,29 +67,34 @@ killed=0
 finished=0
 number=0
 ranks=1
-while [ "$killed" -lt "$kills" ] || [ "$finished" -lt 2 ]; do
+interrupted=""
+while [ "$killed" -lt "$kills" ] || [ "$finished" -lt 2 ] || [ -n "$interrupted" ]; do
     form=$([ $((number % 2)) = 0 ] && echo own || echo composed)
     options=()
     [ "$form" = own ] || options=("${composed[@]}")
     out=run-$number
     mkdir -p "$folder/$out"
-    ranks=$(python3 -c "print([n for n in (1, 2, 4) if n != $ranks][$((RANDOM % 2))])")
+    # Drawn outside of $(…), which has a sequence of random numbers of its own.
+    draws=($((RANDOM % 2)) "$RANDOM")
+    ranks=$(python3 -c "print([n for n in (1, 2, 4) if n != $ranks][${draws[0]}])")
     train "$out" "$ranks" --resume ${options[@]+"${options[@]}"} >"$folder/out" 2>&1 &
     job=$!
     if [ "$killed" -lt "$kills" ]; then
-        sleep "$(python3 -c "print(0.2 + 2.8 * $RANDOM / 32768)")"
+        sleep "$(python3 -c "print(0.2 + 2.8 * ${draws[1]} / 32768)")"
         mapfile -t pids < <(pgrep -f "^$brillm .*$folder/$out" || true)
         if [ ${#pids[@]} -gt 0 ] && kill -KILL "${pids[$((RANDOM % ${#pids[@]}))]}" 2>/dev/null; then
             began=$SECONDS
             if wait "$job"; then echo "a job whose rank was killed reported success" >&2; exit 1; fi
             [ $((SECONDS - began)) -le 5 ] || { echo "the job ended $((SECONDS - began)) s after the kill" >&2; exit 1; }
             killed=$((killed + 1))
+            interrupted=$out
             continue
         fi
     fi
     wait "$job" || { cat "$folder/out" >&2; exit 1; }
     curve "$out" | cmp - "$folder/whole-$form.curve"
     cmp "$folder/whole-$form/model.bril" "$folder/$out/model.bril"
+    interrupted=""
     finished=$((finished + 1))
     number=$((number + 1))
 done

@@ -4,7 +4,7 @@
 #
 #   tests/ranks_network.sh [HOSTS]      2 by default; needs Open MPI, libclang and iproute2
 #
-# Prints the bytes a token that cross the network beside those that the run reports, for whole and for cut fans, and fails
+# Prints the bytes a token that cross the network and those that the run reports, for whole and for cut fans, and fails
 # where they differ by more than 10 %, or where the model has other bits than that of one process.
 set -euo pipefail
 cd "$(dirname "$0")/.."

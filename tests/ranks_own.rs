@@ -201,10 +201,10 @@ fn a_rank_stores_its_share_of_the_edges() {
             whole = newest[0];
         }
         let fullest = newest.iter().copied().fold(0.0, f64::max);
-        // The headers, with a checksum for each fan and array.
-        let beside = 12_000.0;
+        // With a checksum for each fan and array.
+        let headers = 12_000.0;
         assert!(
-            fullest <= 1.1 * whole / size as f64 + beside,
+            fullest <= 1.1 * whole / size as f64 + headers,
             "{size}: {newest:?} of {whole}"
         );
     }

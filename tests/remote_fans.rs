@@ -3,107 +3,46 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Barrier, Mutex};
+use std::sync::{Arc, Mutex};
 
 use brillm::graph::NodeId;
-use brillm::hook::{Answer, Call, Edge, Fan, Hooks};
+use brillm::hook::{Answer, Call as HookCall, Edge, Fan, Hooks};
 use brillm::kernel::random::Random;
+use brillm::kernel::table::Table;
 use brillm::measure::Windows;
 use brillm::model::{ChargeSettings, Model, Verify};
 use brillm::path::{GraphSession, RecallSettings, Sampling, Session, SessionOptions};
-use brillm::ranks::{Call as RankCall, OneProcess, Ranks};
+use brillm::ranks::{Call, Ranks};
 use brillm::run::{
     Engine, Evaluation, Finish, Generated, Request, SequenceRanks, StreamOptions,
     evaluate_documents_over, evaluate_stream, evaluate_stream_over, evaluate_windows_over,
     generate_over,
 };
-use brillm::signal::{BlendKind, FanQuery, FanVerifier, Mechanism, Profile, RemoteFans, Start};
+use brillm::signal::{
+    BlendKind, FanQuery, FanVerifier, Mechanism, Profile, RemoteFans, Start, Weights,
+};
 use brillm::text::Tokenizer;
 use brillm::{Error, ErrorKind, Result};
+
+#[path = "../engine/ranks/threads.rs"]
+mod threads;
+use threads::over_threads;
 
 mod support;
 use support::{cases, metadata, small_mechanism};
 
 const NODES: u32 = 12;
 
-/// What the threads of a job share: the parts that each sends.
-#[derive(Debug)]
-struct Shared {
-    barrier: Barrier,
-    parts: Mutex<Vec<Vec<Vec<u8>>>>,
-}
-
-/// A rank that is a thread.
-#[derive(Debug)]
-struct ThreadRank {
-    rank: usize,
-    size: usize,
-    shared: Arc<Shared>,
-}
-
-impl Ranks for ThreadRank {
-    fn rank(&self) -> usize {
-        self.rank
-    }
-
-    fn size(&self) -> usize {
-        self.size
-    }
-
-    fn exchange(&self, _call: RankCall<'_>, parts: &[&[u8]]) -> Result<Vec<Vec<u8>>> {
-        let parts = parts.iter().map(|part| part.to_vec()).collect();
-        self.shared.parts.lock().unwrap()[self.rank] = parts;
-        self.shared.barrier.wait();
-        let received = {
-            let all = self.shared.parts.lock().unwrap();
-            all.iter().map(|parts| parts[self.rank].clone()).collect()
-        };
-        self.shared.barrier.wait();
-        Ok(received)
-    }
-
-    fn sum(&self, _call: RankCall<'_>, _values: &mut [i64]) -> Result<()> {
-        unreachable!("sequences need no sums")
-    }
-
-    fn finish(&self) -> Result<()> {
-        Ok(())
-    }
-
-    fn abort(&self, _code: u8) -> ! {
-        unreachable!("no rank fails alone")
-    }
-}
-
-/// Run `rank` on each of some ranks, with a model that each opens for itself.
+/// Run `rank` on each of some ranks, with the model that `open` makes for its number.
 fn over<T: Send>(
     size: usize,
-    open: &(dyn Fn() -> Model + Sync),
+    open: &(dyn Fn(usize) -> Model + Sync),
     rank: impl Fn(&SequenceRanks, &Model) -> T + Sync,
 ) -> Vec<T> {
-    let shared = Arc::new(Shared {
-        barrier: Barrier::new(size),
-        parts: Mutex::new(vec![Vec::new(); size]),
-    });
-    std::thread::scope(|scope| {
-        let ranks: Vec<_> = (0..size)
-            .map(|number| {
-                let (shared, rank) = (shared.clone(), &rank);
-                scope.spawn(move || {
-                    let joined: Arc<dyn Ranks> = match size {
-                        1 => Arc::new(OneProcess),
-                        _ => Arc::new(ThreadRank {
-                            rank: number,
-                            size,
-                            shared,
-                        }),
-                    };
-                    let (sequences, model) = SequenceRanks::new(joined, &open()).unwrap();
-                    rank(&sequences, &model)
-                })
-            })
-            .collect();
-        ranks.into_iter().map(|rank| rank.join().unwrap()).collect()
+    over_threads(size, |ranks| {
+        let model = open(ranks.rank());
+        let (sequences, model) = SequenceRanks::new(ranks, &model).unwrap();
+        rank(&sequences, &model)
     })
 }
 
@@ -138,7 +77,7 @@ fn text(length: usize) -> Vec<u32> {
 struct Open(u32);
 
 impl Edge for Open {
-    fn resist(&self, _: &Call<'_>, _: &Fan<'_>, resistance: &mut [f32]) -> Result<Answer> {
+    fn resist(&self, _: &HookCall<'_>, _: &Fan<'_>, resistance: &mut [f32]) -> Result<Answer> {
         resistance[self.0 as usize] = 0.0;
         Ok(Answer::Given)
     }
@@ -190,7 +129,7 @@ fn every_sequence_has_the_bits_of_one_process() {
             let texts = [&none, &hooks].map(|hooks| texts(sequences, model, hooks));
             (measured, texts)
         };
-        let open = || model(profile);
+        let open = |_| model(profile);
         let expected = over(1, &open, run).remove(0);
         assert!(expected.0[0].perplexity > 1.0 && expected.0[0].tokens == 17 * 7);
         assert_ne!(expected.1[0], expected.1[1], "the hook changes texts");
@@ -202,42 +141,85 @@ fn every_sequence_has_the_bits_of_one_process() {
     });
 }
 
+/// The small model with own edges; those of nodes outside of `held` are not numbers.
+fn holding(held: &BTreeSet<u32>, verifier: FanVerifier) -> Model {
+    let profile = Profile::sifu_own(8);
+    let mechanism = small_mechanism(&profile, 2);
+    let graph = mechanism.graph();
+    let own: usize = (0..NODES)
+        .map(|node| graph.own_slots(NodeId(node)).len())
+        .sum();
+    let weights = Weights::gather(&profile, NODES as usize, own, |block| {
+        let weights = mechanism.weights();
+        let mut values = match block.narrows {
+            true => weights.table(block.name).to_vec(),
+            false => weights.values(block.name).to_vec(),
+        };
+        if block.name == "edge.arena" {
+            for node in (0..NODES).filter(|node| !held.contains(node)) {
+                let rows = graph.own_slots(NodeId(node));
+                values[rows.start * block.columns..rows.end * block.columns].fill(f32::NAN);
+            }
+        }
+        Ok(Some(Table::of(&values, block.rows, block.columns)))
+    });
+    let mechanism = Mechanism::new(profile.clone(), graph.clone(), weights.unwrap()).unwrap();
+    let tokenizer = Tokenizer::ids(NODES as usize).unwrap();
+    Model::new(
+        metadata(&profile, 2),
+        tokenizer,
+        mechanism.with_verifier(verifier),
+    )
+    .unwrap()
+}
+
 #[test]
 fn a_rank_reads_the_fans_it_owns_alone() {
-    // The nodes whose fans the mechanism of each rank has verified.
-    let sets: Mutex<Vec<Arc<Mutex<BTreeSet<u32>>>>> = Mutex::default();
-    let open = || {
-        let reads = Arc::new(Mutex::new(BTreeSet::new()));
-        sets.lock().unwrap().push(reads.clone());
-        let verifier = FanVerifier(Arc::new(move |node| {
-            reads.lock().unwrap().extend(node);
-            Ok(())
-        }));
-        let profile = Profile::sifu_own(8);
-        let mechanism = small_mechanism(&profile, 2).with_verifier(verifier);
-        let tokenizer = Tokenizer::ids(NODES as usize).unwrap();
-        Model::new(metadata(&profile, 2), tokenizer, mechanism).unwrap()
-    };
-    over(3, &open, |sequences, model| {
+    let all: BTreeSet<u32> = (0..NODES).collect();
+    let run = |sequences: &SequenceRanks, model: &Model| {
         let documents: Vec<Vec<u32>> = (0..6).map(|n| text(90 + n)).collect();
-        evaluate_documents_over(sequences, model.mechanism(), &documents, &Hooks::default())
-            .unwrap();
-    });
-    let sets = sets.lock().unwrap();
-    let sets: Vec<BTreeSet<u32>> = sets.iter().map(|set| set.lock().unwrap().clone()).collect();
-    let all: BTreeSet<u32> = sets.iter().flatten().copied().collect();
+        let none = Hooks::default();
+        evaluate_documents_over(sequences, model.mechanism(), &documents, &none)
+    };
+    // The nodes whose fans each rank verifies, which it does before it reads them.
+    let verified: [Mutex<BTreeSet<u32>>; 3] = Default::default();
+    let verified = Arc::new(verified);
+    let open = |rank: usize| {
+        let verified = verified.clone();
+        let note = move |node: Option<u32>| {
+            verified[rank].lock().unwrap().extend(node);
+            Ok(())
+        };
+        holding(&all, FanVerifier(Arc::new(note)))
+    };
+    let expected = over(3, &open, run);
+    let sets: Vec<BTreeSet<u32>> = verified
+        .iter()
+        .map(|set| set.lock().unwrap().clone())
+        .collect();
+    let union: BTreeSet<u32> = sets.iter().flatten().copied().collect();
     // Nodes without own edges have a fan that nobody needs to fetch.
     let graph = small_mechanism(&Profile::sifu_own(8), 2).graph().clone();
     let own = (0..NODES).filter(|&node| !graph.own_slots(NodeId(node)).is_empty());
     let own: BTreeSet<u32> = own.collect();
-    assert!(own.len() > 6 && own.is_subset(&all), "{sets:?}");
+    assert!(own.len() > 6 && own.is_subset(&union), "{sets:?}");
     let sum: usize = sets.iter().map(BTreeSet::len).sum();
-    assert_eq!(sum, all.len(), "no fan is read by two ranks: {sets:?}");
+    assert_eq!(sum, union.len(), "two ranks verify a fan: {sets:?}");
+    // Without the weights of other fans, results are the same.
+    let open = |rank: usize| holding(&sets[rank], FanVerifier(Arc::new(|_| Ok(()))));
+    for (found, expected) in over(3, &open, run).into_iter().zip(expected) {
+        assert_eq!(found.unwrap(), expected.unwrap());
+    }
+    // Without any weights of own edges there are none.
+    let open = |_| holding(&BTreeSet::new(), FanVerifier(Arc::new(|_| Ok(()))));
+    for error in over(3, &open, run) {
+        assert_eq!(error.unwrap_err().kind(), ErrorKind::Numeric);
+    }
 }
 
 #[test]
 fn a_cancelled_rank_cancels_all() {
-    let open = || model(&Profile::sifu_own(8));
+    let open = |_| model(&Profile::sifu_own(8));
     let texts = over(3, &open, |sequences, model| {
         let flag = Arc::new(AtomicBool::new(false));
         let sequences = sequences.clone().cancel(flag.clone());
@@ -262,7 +244,7 @@ fn a_cancelled_rank_cancels_all() {
 
 #[test]
 fn the_first_failed_sequence_ends_all() {
-    let open = || model(&Profile::sifu_own(8));
+    let open = |_| model(&Profile::sifu_own(8));
     let errors = over(3, &open, |sequences, model| {
         let mut documents: Vec<Vec<u32>> = (0..8).map(|_| text(30)).collect();
         // Both fail before any other document ends, on two ranks.
@@ -304,7 +286,7 @@ fn a_damaged_fan_is_reported_by_the_rank_that_owns_it() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("damaged.bril");
     save_damaged(&path, 5);
-    let open = || Model::open(&path, Verify::Touched).unwrap();
+    let open = |_| Model::open(&path, Verify::Touched).unwrap();
     for size in [1, 3] {
         let errors = over(size, &open, |sequences, model| {
             let documents: Vec<Vec<u32>> = (0..6).map(|_| text(60)).collect();

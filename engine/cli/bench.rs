@@ -36,7 +36,7 @@ pub(super) struct Arguments {
     /// Token ids to train on: a .u16 or .u32 file [default: synthetic Zipf text].
     #[arg(long, value_name = "FILE")]
     pub(super) train: Option<PathBuf>,
-    /// Measure this model instead of synthetic ones: a .bril file or a folder with config.json.
+    /// Measure this model instead of synthetic ones: a .bril or .gguf file, or a folder with config.json.
     #[arg(long, value_name = "PATH", conflicts_with = "train")]
     model: Option<PathBuf>,
     /// Batch sizes for decoding with a transformer.

@@ -42,7 +42,6 @@ pub(super) struct Arguments {
 
 impl Arguments {
     pub(super) fn run(self) -> Result<()> {
-        super::plugin_options::refuse("brillm convert")?;
         let conversion = Conversion {
             element: self.element.map(Storage::format).transpose()?,
             name: self.name,

@@ -39,7 +39,7 @@ pub(super) struct Arguments {
     #[cfg(feature = "endpoint")]
     #[command(flatten)]
     endpoint: super::endpoint::EndpointArguments,
-    /// Model that answers the plugin's generation requests: a .bril file or a folder with config.json
+    /// Model that answers the plugin's generation requests: a .bril or .gguf file, or a folder with config.json
     /// [default: the built-in English model].
     #[arg(long, value_name = "PATH")]
     model: Option<PathBuf>,

@@ -24,7 +24,7 @@ use crate::{Error, ErrorKind, Result};
 #[derive(Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(super) struct Arguments {
-    /// Model: a .bril file or a folder with config.json [default: the built-in English model].
+    /// Model: a .bril or .gguf file, or a folder with config.json [default: the built-in English model].
     #[arg(long, value_name = "PATH")]
     model: Option<PathBuf>,
     #[command(flatten)]
@@ -107,6 +107,12 @@ impl Arguments {
         }
         let ranks = self.ranks.start()?;
         RankArguments::agree(&*ranks)?;
+        if ranks.size() > 1 && self.held_out.reads_standard_input() {
+            let what = "ranks cannot read texts from standard input, which one of them has";
+            return Err(
+                Error::new(ErrorKind::Unsupported, what).advice("write the text into a file")
+            );
+        }
         let engine = super::open_over(&*ranks, self.model.as_deref())?;
         let engine = engine.with_order(self.order.order)?;
         self.backend.check_model(&engine)?;

@@ -28,7 +28,7 @@ Examples:
   brillm grow models/english.bril --width 192 --out wide.bril
   brillm grow models/stories260K --width 96 --layers 7 --out larger")]
 pub(super) struct Arguments {
-    /// Model: a .bril file or a folder with config.json.
+    /// Model: a .bril or .gguf file, or a folder with config.json.
     model: PathBuf,
     /// New width of the signal, or of the residual stream.
     #[arg(long, value_name = "N")]

@@ -20,6 +20,11 @@ pub(super) struct HeldOutArguments {
 }
 
 impl HeldOutArguments {
+    /// Whether the text comes from standard input.
+    pub(super) fn reads_standard_input(&self) -> bool {
+        self.text.iter().any(|path| path.as_os_str() == "-")
+    }
+
     /// Open the texts.
     pub(super) fn corpus(&self, engine: &Engine) -> Result<Corpus> {
         engine.tokenizer().corpus(&self.text)

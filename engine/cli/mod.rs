@@ -72,7 +72,6 @@ use crate::kernel::bytes::Bytes;
 use crate::model::{Model, Verify};
 use crate::ranks::Ranks;
 use crate::run::{Engine, SequenceRanks};
-use crate::signal::EdgeForm;
 use crate::{Error, ErrorKind, Result};
 
 const SUCCESS: u8 = 0;
@@ -134,10 +133,33 @@ enum Command {
     Man(man::Arguments),
 }
 
+impl Command {
+    /// Whether the command runs a model that plugins can change, or manages plugins.
+    fn takes_plugins(&self) -> bool {
+        match self {
+            Self::Generate(_)
+            | Self::Train(_)
+            | Self::Eval(_)
+            | Self::Trace(_)
+            | Self::Bench(_)
+            | Self::Corpus(_)
+            | Self::Compare(_)
+            | Self::Probe(_) => true,
+            #[cfg(feature = "transformer")]
+            Self::Chat(_) => true,
+            #[cfg(feature = "plugin")]
+            Self::Plugin(_) => true,
+            #[cfg(feature = "serve")]
+            Self::Serve(_) => true,
+            _ => false,
+        }
+    }
+}
+
 /// The crate's version and the file format's, as `--version` prints them.
 const VERSION: &str = concat!(
     env!("CARGO_PKG_VERSION"),
-    " (.bril format 1, plugin ABI 1.0)"
+    " (.bril format 2, plugin ABI 1.0)"
 );
 
 static ENGLISH: OnceLock<&'static [u8]> = OnceLock::new();
@@ -177,6 +199,10 @@ pub fn run(
         true => Ok(()),
         false => ranks::refuse_launcher(),
     };
+    let refused = refused.and_then(|()| match arguments.command.takes_plugins() {
+        true => Ok(()),
+        false => plugin_options::refuse(),
+    });
     let outcome = refused.and_then(|()| match arguments.command {
         Command::Generate(command) => command.run(),
         #[cfg(feature = "transformer")]
@@ -223,7 +249,11 @@ pub fn run(
         Ok(()) if interrupted().load(Ordering::Relaxed) => INTERRUPTED,
         Ok(()) => SUCCESS,
         // The reader of our output has closed the pipe, as `head` does: not an error.
-        Err(error) if error.is_broken_pipe() => SUCCESS,
+        Err(error) if error.is_broken_pipe() => {
+            // Other ranks may wait for this one.
+            ranks::end(SUCCESS);
+            SUCCESS
+        }
         Err(error) if error.kind() == ErrorKind::Cancelled => INTERRUPTED,
         Err(error) => {
             ranks::fail(&error, FAILURE);
@@ -381,14 +411,10 @@ fn open_engine(path: Option<&Path>) -> Result<Engine> {
 /// Open the model at `path`, or the built-in one, for several ranks: a graph of own edges is mapped, so that a rank reads only
 /// what it uses of it.
 fn open_over(ranks: &dyn Ranks, path: Option<&Path>) -> Result<Engine> {
-    let graph = path.filter(|path| ranks.size() > 1 && !Engine::is_transformer(path));
-    if let Some(path) = graph {
-        let mapped = Model::open(path, Verify::Touched)?;
-        if mapped.mechanism().profile().form == EdgeForm::Own {
-            return Ok(Engine::from(&mapped));
-        }
+    match path.filter(|path| ranks.size() > 1 && !Engine::is_transformer(path)) {
+        Some(path) => Ok(Engine::from(&Model::open(path, Verify::Touched)?)),
+        None => open_engine(path),
     }
-    open_engine(path)
 }
 
 /// Compute what identifies the model at `path`, or the built-in one, among ranks. Edges that they hold in parts are not read.

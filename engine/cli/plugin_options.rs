@@ -134,19 +134,18 @@ pub(super) fn fill(recipe: &mut crate::learn::Recipe) -> Result<()> {
     crate::run::record_plugins(recipe, load(&own)?)
 }
 
-/// Refuse `--plugin` for a command that runs no model.
-pub(super) fn refuse(command: &str) -> Result<()> {
+/// Refuse `--plugin` for a command that uses no plugins.
+pub(super) fn refuse() -> Result<()> {
     #[cfg(feature = "plugin")]
     if ARGUMENTS
         .get()
         .is_some_and(|arguments| !arguments.plugins.is_empty())
     {
-        let what = format!("{command} runs no model, which plugins could change");
+        let what = "this command uses no plugins";
         return Err(crate::Error::new(crate::ErrorKind::Input, what)
             .at("--plugin")
-            .advice("leave it out, and pass it to the command that runs the model"));
+            .advice("remove it; generate, chat, trace, eval, probe, compare, bench, corpus, train and serve take plugins"));
     }
-    let _ = command;
     Ok(())
 }
 

@@ -30,7 +30,7 @@ pub(super) struct Arguments {
     /// reads standard input.
     #[arg(value_name = "FILE")]
     texts: Option<PathBuf>,
-    /// Model: a .bril file or a folder with config.json [default: the built-in English model].
+    /// Model: a .bril or .gguf file, or a folder with config.json [default: the built-in English model].
     #[arg(long, value_name = "PATH")]
     model: Option<PathBuf>,
     /// Number of new tokens after each text.

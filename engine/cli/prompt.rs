@@ -27,7 +27,7 @@ pub(super) struct PromptArguments {
     /// Sound before the text of the prompt: a WAV file, for a model trained on sounds.
     #[arg(long, value_name = "FILE", conflicts_with = "prompt_ids")]
     audio: Option<PathBuf>,
-    /// Model: a .bril file or a folder with config.json [default: the built-in English model].
+    /// Model: a .bril or .gguf file, or a folder with config.json [default: the built-in English model].
     #[arg(long, value_name = "PATH")]
     pub(super) model: Option<PathBuf>,
     /// Maximum number of new tokens [default: 128].

@@ -97,7 +97,6 @@ impl Storage {
 
 impl Arguments {
     pub(super) fn run(self) -> Result<()> {
-        super::plugin_options::refuse("brillm quantize")?;
         // Before formats are checked, which depend on what the model is.
         std::fs::metadata(&self.model).map_err(Error::io_at(&self.model))?;
         #[cfg(feature = "transformer")]

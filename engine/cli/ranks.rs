@@ -91,6 +91,13 @@ pub(super) fn fail(error: &Error, code: u8) {
     ranks.abort(code)
 }
 
+/// End the job where there are several ranks, without a message.
+pub(super) fn end(code: u8) {
+    if let Some(ranks) = RANKS.get().filter(|ranks| ranks.size() > 1) {
+        ranks.abort(code)
+    }
+}
+
 /// Leave the ranks after a command.
 ///
 /// # Errors

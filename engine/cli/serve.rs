@@ -19,7 +19,7 @@ Examples:
   brillm serve --open
   brillm serve --model models/english.bril --model models/stories260K --port 8080")]
 pub(super) struct Arguments {
-    /// Model to serve: a .bril file or a folder with config.json; may be repeated, requests use the first unless they name
+    /// Model to serve: a .bril or .gguf file, or a folder with config.json; may be repeated, requests use the first unless they name
     /// another [default: the built-in English model].
     ///
     /// The server works on a copy in memory, so that later changes to the files have no effect. A .bril or .gguf file larger

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::prompt::PromptArguments;
 use crate::run::trace::{
-    EdgeKind, EntryKind, Step, Theme, Trace, TraceFormat, TraceRequest, Tracing,
+    EdgeKind, Entry, EntryKind, Step, Theme, Trace, TraceFormat, TraceRequest, Tracing,
 };
 use crate::{Error, ErrorKind, Result};
 
@@ -19,7 +19,9 @@ const PRINTED: usize = 8;
 /// Show each step of a generation: candidates, energies, probabilities and contributions.
 ///
 /// A candidate's edge is `own` (with parameters of its own), `seen` (in the training text, with shared parameters) or
-/// `shared` (not in the training text).
+/// `shared` (not in the training text). `N×WALK +X`: the training text has the walk and then this token N times, which adds X
+/// nats to its logit. Contributions are what each earlier token adds to the signal of the chosen token, along that signal: with
+/// those of the source, the bias and the target they add up to its norm. Entropy is in nats.
 #[derive(Args)]
 #[command(after_long_help = EXAMPLES)]
 #[command(mut_arg("prompt", |prompt| prompt.required_unless_present_any(["prompt_ids", "open", "image", "audio"])))]
@@ -51,23 +53,20 @@ impl Arguments {
             .iter()
             .map(|path| format_of(path))
             .collect::<Result<Vec<_>>>()?;
-        let printed = if self.all { usize::MAX } else { PRINTED };
-        let trace = match &self.open {
+        let (trace, printed) = match &self.open {
             Some(path) => {
                 let trace = Trace::open(path)?;
-                if !self.prompt.json {
-                    for step in &trace.steps {
-                        say(&trace, step, printed)?;
-                    }
-                }
-                trace
+                let mut steps = trace.steps.iter();
+                let printed = steps.try_for_each(|step| self.say(&trace, step));
+                (trace, printed)
             }
-            None => self.trace(printed)?,
+            None => self.trace()?,
         };
         for (path, format) in self.export.iter().zip(formats) {
             let text = trace.export(format, self.theme)?;
             brillm_file::write(path, text).map_err(Error::io_at(path))?;
         }
+        printed?;
         if self.prompt.json {
             super::say_json(&trace)
         } else {
@@ -75,7 +74,16 @@ impl Arguments {
         }
     }
 
-    fn trace(&self, printed: usize) -> Result<Trace> {
+    /// Print a step, unless the whole trace is printed as JSON.
+    fn say(&self, trace: &Trace, step: &Step) -> Result<()> {
+        if self.prompt.json {
+            return Ok(());
+        }
+        say(trace, step, if self.all { usize::MAX } else { PRINTED })
+    }
+
+    /// Generate, and print the steps. What is exported is whole where the reader of the output has closed the pipe.
+    fn trace(&self) -> Result<(Trace, Result<()>)> {
         let (engine, ids) = self.prompt.open()?;
         let engine = engine.forward()?;
         let seed = self.prompt.choice.seed;
@@ -96,9 +104,13 @@ impl Arguments {
             // The device chooses tokens; the candidates shown are computed on the CPU.
             tracing.use_device(device, self.prompt.backend.choice().is_forced())?;
         }
-        while let Some(traced) = tracing.advance()? {
-            if !self.prompt.json {
-                say(tracing.trace(), &traced.step, printed)?;
+        let mut printed = Ok(());
+        while printed.is_ok() || !self.export.is_empty() {
+            let Some(traced) = tracing.advance()? else {
+                break;
+            };
+            if printed.is_ok() {
+                printed = self.say(tracing.trace(), &traced.step);
             }
         }
         let mut trace = tracing.into_trace();
@@ -113,7 +125,7 @@ impl Arguments {
         if !self.prompt.json {
             super::plugin_options::say_reports(seed)?;
         }
-        Ok(trace)
+        Ok((trace, printed))
     }
 }
 
@@ -201,17 +213,34 @@ fn say(trace: &Trace, step: &Step, printed: usize) -> Result<()> {
             Some(format!("{} {:+.3}", token.display, entry.value))
         })
         .collect();
-    // With several layers only the last one is split: without this the tokens would seem to explain everything.
-    let layers = contributions.entries.iter();
-    let layers = layers.filter(|entry| entry.kind == EntryKind::Layers);
-    let layers = layers.map(|entry| {
-        let value = entry.value;
-        format!("; earlier layers, not split by token (approximate) {value:+.3}")
+    // Without these the tokens would seem to explain everything.
+    let rest = contributions.entries.iter().filter_map(|entry| {
+        let name = match entry.kind {
+            EntryKind::Token => return None,
+            EntryKind::Bias => "bias",
+            EntryKind::Position => "position",
+            EntryKind::Source => "source",
+            EntryKind::Target => "target",
+            EntryKind::Layers => "earlier layers, not split by token (approximate)",
+        };
+        Some(format!("; {name} {:+.3}", entry.value))
     });
     super::say(format!(
-        "    contributions to a signal of norm {:.3}: {}{}",
+        "    contributions to a signal of norm {:.3}: {}{}{}",
         contributions.norm,
         pushes.join("  "),
-        layers.collect::<String>()
+        others(tokens.get(PRINTED..).unwrap_or_default()),
+        rest.collect::<String>()
     ))
+}
+
+/// Return the sum of the contributions of tokens that are not printed.
+fn others(entries: &[&Entry]) -> String {
+    match entries.len() {
+        0 => String::new(),
+        count => {
+            let sum: f64 = entries.iter().map(|entry| entry.value).sum();
+            format!("; {count} other tokens {sum:+.3}")
+        }
+    }
 }

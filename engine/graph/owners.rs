@@ -106,8 +106,8 @@ pub struct Owners {
 
 impl Owners {
     /// Assign the own edges of each node to `ranks` ranks. `fans[u]` is the number of own edges of node u, `visits[u]` how
-    /// often a text visits it. A fan that costs more than 1/(`cut` · `ranks`) of all is cut into pieces whose sizes differ by
-    /// one block of [`FAN_BLOCK`] edges at most; 0 cuts none.
+    /// often a text visits it. A fan that costs more than 1/(`cut` · `ranks`) of all, or has more than 1/(2 · `ranks`) of all
+    /// edges, is cut into pieces whose sizes differ by one block of [`FAN_BLOCK`] edges at most; 0 cuts none.
     ///
     /// # Errors
     /// [`ErrorKind::Configuration`] without ranks; [`ErrorKind::Input`] where the lists have different lengths.
@@ -146,7 +146,7 @@ impl Owners {
                 0 => 1,
                 // Work above 1/(cut · ranks), or more edges than half of an equal share, which would not fit in well.
                 _ => {
-                    let by_cost = (seconds / whole * (cut * ranks) as f64).ceil();
+                    let by_cost = (seconds / whole * cut as f64 * ranks as f64).ceil();
                     let by_edges = (fan * 2 * ranks).div_ceil(edges.max(1));
                     (by_cost as usize).max(by_edges).min(blocks).max(1)
                 }

@@ -177,17 +177,25 @@ impl GraphModel {
         let about = (metadata, &*tokenizer, &*graph);
         let writer = write_model(path, about, &mut |writer, shape| {
             let dimensions = [shape.rows, shape.columns];
-            if shape.name == "edge.arena" {
-                let parts = edge_parts(graph, shape.columns * 4);
-                let name = shape.name;
-                return writer.block_by_many(name, Element::F32, &dimensions, &parts, |place| {
-                    edge_trainer.write_edges(graph, Some(place))
+            let (name, is_edges) = (shape.name, shape.name == "edge.arena");
+            let parts = match is_edges {
+                true => edge_parts(graph, shape.columns * 4),
+                false => Vec::new(),
+            };
+            if is_edges && edge_trainer.is_over_ranks() {
+                return writer.block_by_many(name, Element::F32, &dimensions, &parts, |location| {
+                    edge_trainer.write_edges(graph, Some(location))
                 });
             }
             let parameters = edge_trainer.parameters();
-            let of_block = parameters.iter().find(|one| one.name == shape.name);
+            let of_block = parameters.iter().find(|one| one.name == name);
             let values = of_block.map_or(&[][..], |one| &one.value);
-            writer.values(shape.name, Element::F32, &dimensions, values)
+            if is_edges {
+                return writer.block_in_parts(name, Element::F32, &dimensions, &parts, |put| {
+                    put(bytemuck::cast_slice(values))
+                });
+            }
+            writer.values(name, Element::F32, &dimensions, values)
         })?;
         writer.finish()
     }

@@ -2,13 +2,14 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::ops::Range;
 
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::graph::{NodeId, TokenGraph};
 use crate::learn::edge_trainer::{EdgeTrainer, Form};
 use crate::learn::trainable::HeldRows;
-use crate::model::BlockPlace;
+use crate::model::BlockLocation;
 use crate::ranks::Ranks;
 use crate::{Error, ErrorKind, Result};
 
@@ -28,6 +29,11 @@ impl EdgeTrainer {
             (Some(_), Form::Own(edges)) => Some(edges.held().row(source, edge_row)),
             _ => Some(edge_row as usize),
         }
+    }
+
+    /// Whether other ranks hold edge weights too.
+    pub(super) fn is_over_ranks(&self) -> bool {
+        self.fans.as_ref().is_some_and(|fans| fans.ranks.size() > 1)
     }
 
     /// Whether this is rank 0 of the ranks that own fans.
@@ -130,39 +136,42 @@ impl EdgeTrainer {
             .advice("training diverged: lower train.rate"))
     }
 
-    /// Write the edge weights that this rank holds into the file that rank 0 has created; rank 0 passes the place of their
+    /// Write the edge weights that this rank holds into the file that rank 0 has created; rank 0 passes the location of their
     /// block. Returns there the checksums of its parts: the shared edge, then the fan of each node. All ranks call this
     /// together.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] where a rank cannot write the file, which must be in a folder that all share; those of an exchange.
+    /// [`ErrorKind::Io`] where a rank cannot write the file, which must be in a folder that all share;
+    /// [`ErrorKind::Checksum`] where the file does not have what a rank has written; those of an exchange.
     pub(super) fn write_edges(
         &mut self,
         graph: &TokenGraph,
-        place: Option<&BlockPlace>,
+        location: Option<&BlockLocation>,
     ) -> Result<Vec<u64>> {
         let (Some(fans), Form::Own(edges)) = (&self.fans, &mut self.form) else {
             return Ok(Vec::new());
         };
         let ranks = &*fans.ranks;
-        let place = place_of_rank_0(ranks, place)?;
+        let location = location_of_rank_0(ranks, location)?;
         let held = edges.held().clone();
         let parameter = edges.parameters().swap_remove(0);
         let row_bytes = parameter.shape[1] * 4;
         let bytes: &[u8] = bytemuck::cast_slice(&parameter.value);
         let (shared, mut rest) = bytes.split_at(row_bytes);
-        let mut part = FilePart::open(&place)?;
+        let mut part = FilePart::open(&location)?;
+        // Rows that this rank writes, with their checksums; fans of which it writes the first row.
+        let (mut written, mut begun) = (Vec::new(), Vec::new());
         if ranks.rank() == 0 {
             part.write(0, shared)?;
+            written.push((0..1, xxh3_64(shared)));
         }
-        // Pairs of a part and its checksum: node u is part 1 + u.
-        let (mut checksums, mut cut) = (Vec::new(), Vec::new());
         let mut nodes = (0..graph.nodes() as u32).map(|node| (node, graph.own_slots(NodeId(node))));
         let mut current = nodes.next();
         for rows in held.ranges() {
             let (fan, after) = rest.split_at(rows.len() * row_bytes);
             rest = after;
             part.write(rows.start * row_bytes, fan)?;
+            written.push((rows.clone(), xxh3_64(fan)));
             while current
                 .as_ref()
                 .is_some_and(|(_, fan)| fan.end <= rows.start)
@@ -170,21 +179,30 @@ impl EdgeTrainer {
                 current = nodes.next();
             }
             match &current {
-                Some((node, whole)) if rows == whole => {
-                    checksums.push([1 + u64::from(*node), xxh3_64(fan)]);
-                }
                 Some((node, whole)) if rows.start == whole.start => {
-                    cut.push((1 + u64::from(*node), whole.clone()));
+                    begun.push((1 + u64::from(*node), whole.clone(), written.len() - 1));
                 }
                 _ => {}
             }
         }
         part.sync()?;
-        // Of a cut fan, other ranks have written the rest.
         ranks.gather("edges of the model".into(), &[])?;
-        for (index, rows) in cut {
-            let fan = part.read(rows.start * row_bytes, rows.len() * row_bytes)?;
-            checksums.push([index, xxh3_64(&fan)]);
+        // Opened again: a file system over a network then shows what others have synced. Not every such system keeps the
+        // bytes of two machines apart that write into one page.
+        let mut part = FilePart::open(&location)?;
+        part.check(&written, row_bytes)?;
+        // Pairs of a part and its checksum: node u is part 1 + u.
+        let mut checksums: Vec<[u64; 2]> = Vec::with_capacity(begun.len());
+        for (index, whole, first) in begun {
+            let (rows, checksum) = &written[first];
+            checksums.push(match *rows == whole {
+                true => [index, *checksum],
+                // Other ranks have written the rest of a cut fan.
+                false => {
+                    let fan = part.read(whole.start * row_bytes, whole.len() * row_bytes)?;
+                    [index, xxh3_64(&fan)]
+                }
+            });
         }
         let mut parts = vec![&[][..]; ranks.size()];
         parts[0] = bytemuck::cast_slice(&checksums);
@@ -202,12 +220,21 @@ impl EdgeTrainer {
     }
 }
 
-/// Return the place that rank 0 passes, on all ranks.
-fn place_of_rank_0(ranks: &dyn Ranks, place: Option<&BlockPlace>) -> Result<BlockPlace> {
-    let place = serde_json::to_vec(&place).unwrap_or_default();
-    let all = ranks.gather("the place of the edge weights".into(), &place)?;
-    let place = serde_json::from_slice::<Option<BlockPlace>>(&all[0]);
-    place.ok().flatten().ok_or_else(|| {
+/// Return the location that rank 0 passes, on all ranks.
+fn location_of_rank_0(
+    ranks: &dyn Ranks,
+    location: Option<&BlockLocation>,
+) -> Result<BlockLocation> {
+    let location = serde_json::to_vec(&location).map_err(|error| {
+        Error::new(
+            ErrorKind::Configuration,
+            "the path of the model is not UTF-8",
+        )
+        .because(error)
+    })?;
+    let all = ranks.gather("the location of the edge weights".into(), &location)?;
+    let location = serde_json::from_slice::<Option<BlockLocation>>(&all[0]);
+    location.ok().flatten().ok_or_else(|| {
         let what = "rank 0 has not created the file of the model";
         Error::new(ErrorKind::Resource, what)
     })
@@ -216,44 +243,56 @@ fn place_of_rank_0(ranks: &dyn Ranks, place: Option<&BlockPlace>) -> Result<Bloc
 /// A block of a file that several ranks write.
 struct FilePart<'a> {
     file: File,
-    place: &'a BlockPlace,
+    location: &'a BlockLocation,
 }
 
 impl<'a> FilePart<'a> {
-    fn open(place: &'a BlockPlace) -> Result<Self> {
-        let file = brillm_file::open_part(&place.path).map_err(|error| {
-            Error::io_at(&place.path)(error)
+    fn open(location: &'a BlockLocation) -> Result<Self> {
+        let file = brillm_file::open_part(&location.path).map_err(|error| {
+            Error::io_at(&location.path)(error)
                 .advice("the folder of the run must be one that all machines share")
         })?;
-        Ok(Self { file, place })
+        Ok(Self { file, location })
     }
 
     fn seek(&mut self, at: usize) -> Result<()> {
-        let to = SeekFrom::Start(self.place.offset + at as u64);
+        let to = SeekFrom::Start(self.location.offset + at as u64);
         let sought = self.file.seek(to).map(drop);
-        sought.map_err(Error::io_at(&self.place.path))
+        sought.map_err(Error::io_at(&self.location.path))
     }
 
     /// Write bytes at an offset in the block.
     fn write(&mut self, at: usize, bytes: &[u8]) -> Result<()> {
         self.seek(at)?;
         let written = self.file.write_all(bytes);
-        written.map_err(Error::io_at(&self.place.path))
+        written.map_err(Error::io_at(&self.location.path))
     }
 
     /// Wait until what was written is on disk.
     fn sync(&self) -> Result<()> {
-        brillm_file::sync_part(&self.file).map_err(Error::io_at(&self.place.path))
+        brillm_file::sync_part(&self.file).map_err(Error::io_at(&self.location.path))
+    }
+
+    /// Check that ranges of rows have the bytes that were written, by their checksums.
+    fn check(&mut self, written: &[(Range<usize>, u64)], row_bytes: usize) -> Result<()> {
+        for (rows, checksum) in written {
+            let found = self.read(rows.start * row_bytes, rows.len() * row_bytes)?;
+            if xxh3_64(&found) != *checksum {
+                let what = "the file does not have the edges that were written";
+                return Err(Error::new(ErrorKind::Checksum, what)
+                    .at(self.location.path.display())
+                    .advice("several machines must be able to write one file in the folder of the run; the last checkpoint is valid"));
+            }
+        }
+        Ok(())
     }
 
     /// Read bytes that other ranks may have written.
     fn read(&mut self, at: usize, length: usize) -> Result<Vec<u8>> {
-        // Opened again: file systems over a network then show what others have synced.
-        *self = Self::open(self.place)?;
         self.seek(at)?;
         let mut bytes = vec![0; length];
         let read = self.file.read_exact(&mut bytes);
-        read.map_err(Error::io_at(&self.place.path))?;
+        read.map_err(Error::io_at(&self.location.path))?;
         Ok(bytes)
     }
 }

@@ -264,9 +264,15 @@ impl Recipe {
         let mut table =
             toml::Table::try_from(&preset).map_err(|error| invalid(&error.to_string()))?;
         table.extend(switches);
-        let profile: Profile = table
-            .try_into()
-            .map_err(|error: toml::de::Error| invalid(error.message()))?;
+        let profile: Profile = table.try_into().map_err(|error: toml::de::Error| {
+            // `preset` is not a field of the profile, but a key of this table.
+            let one_of = "expected one of ";
+            invalid(
+                &error
+                    .message()
+                    .replace(one_of, &format!("{one_of}`preset`, ")),
+            )
+        })?;
         profile.check()?;
         Ok(profile)
     }

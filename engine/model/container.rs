@@ -371,7 +371,7 @@ type Other = (&'static [u8], &'static str, &'static str);
 const NOT_BRIL: Other = (
     b"",
     "not a .bril file",
-    "convert a checkpoint of the authors with `brillm import`",
+    "pass a .bril or .gguf file, or a folder with config.json; checkpoints of BriLLM's authors become one with `brillm import`",
 );
 const OTHERS: [Other; 2] = [
     (

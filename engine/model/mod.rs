@@ -25,4 +25,4 @@ pub(crate) use learned::{
 };
 pub use model::{ChargeSettings, Metadata, Model};
 pub(crate) use save::{edge_parts, write_model};
-pub use writer::{BlockPlace, Writer};
+pub use writer::{BlockLocation, Writer};

@@ -1,4 +1,4 @@
-//! Writer of `.bril` files: one stream into a temporary file, which is then renamed.
+//! Writer of `.bril` files: into a temporary file, which is then renamed.
 
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -22,9 +22,9 @@ pub struct Writer {
     header: Header,
 }
 
-/// The place of a block in a file that several processes write.
+/// The location of a block in a file that several processes write.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BlockPlace {
+pub struct BlockLocation {
     /// The file, under its temporary name.
     pub path: PathBuf,
     /// Offset of the block in bytes.
@@ -80,7 +80,7 @@ impl Writer {
         self.parts(name, boundaries, &checksums)
     }
 
-    /// Write a block in parts, whose bytes other processes write too. `fill` is given the place of the block, returns when
+    /// Write a block in parts, whose bytes other processes write too. `fill` is given the location of the block, returns when
     /// all of its bytes are on disk, and returns the checksum of each part.
     ///
     /// # Errors
@@ -92,7 +92,7 @@ impl Writer {
         element: Element,
         shape: &[usize],
         boundaries: &[u64],
-        fill: impl FnOnce(&BlockPlace) -> Result<Vec<u64>>,
+        fill: impl FnOnce(&BlockLocation) -> Result<Vec<u64>>,
     ) -> Result<()> {
         self.pad()?;
         let Some(path) = self.file.temporary_path().map(Path::to_path_buf) else {
@@ -102,7 +102,7 @@ impl Writer {
         let flushed = self.file.flush();
         flushed.map_err(Error::io_at(&self.path))?;
         let offset = self.position;
-        let checksums = fill(&BlockPlace { path, offset })?;
+        let checksums = fill(&BlockLocation { path, offset })?;
         self.position += boundaries.last().copied().unwrap_or(0);
         let sought = self.file.seek(SeekFrom::Start(self.position));
         sought.map_err(Error::io_at(&self.path))?;
@@ -323,6 +323,8 @@ mod tests {
         std::fs::read(path).unwrap()
     }
 
+    // Windows lets nobody else write into a file that is locked.
+    #[cfg(not(windows))]
     #[test]
     fn a_block_that_several_write_is_that_of_one_writer() {
         let folder = tempfile::tempdir().unwrap();
@@ -332,11 +334,11 @@ mod tests {
             written.unwrap();
         });
         let many = in_parts(&folder.path().join("many.bril"), |writer, parts, values| {
-            let fill = |place: &BlockPlace| {
+            let fill = |location: &BlockLocation| {
                 // The last bytes first, as ranks do in any order.
                 for (from, to) in [(60, 100), (0, 60)] {
-                    let mut file = brillm_file::open_part(&place.path).unwrap();
-                    let at = std::io::SeekFrom::Start(place.offset + from as u64);
+                    let mut file = brillm_file::open_part(&location.path).unwrap();
+                    let at = std::io::SeekFrom::Start(location.offset + from as u64);
                     std::io::Seek::seek(&mut file, at).unwrap();
                     std::io::Write::write_all(&mut file, &values[from..to]).unwrap();
                     brillm_file::sync_part(&file).unwrap();
@@ -353,7 +355,7 @@ mod tests {
         assert_eq!(one[8], 2, "a file with a block in parts has version 2");
         let lacking = std::panic::catch_unwind(|| {
             in_parts(&folder.path().join("x.bril"), |writer, parts, _| {
-                let fill = |_: &BlockPlace| Ok(vec![0; 3]);
+                let fill = |_: &BlockLocation| Ok(vec![0; 3]);
                 let written = writer.block_by_many("data", Element::U8, &[100], parts, fill);
                 assert!(
                     written

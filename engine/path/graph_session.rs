@@ -407,7 +407,7 @@ impl Session for GraphSession {
     }
 
     fn resistance(&mut self, node: u32) -> Result<f64> {
-        // A text that is measured goes on with the node.
+        // A text that is measured continues with the node.
         self.gather(Some(node))?;
         // Normalising overwrites the logits.
         self.looked = false;

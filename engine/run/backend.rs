@@ -46,7 +46,7 @@ pub fn device_for(
     let opened = Adapter::choose(&wanted).and_then(|adapter| {
         if *choice == BackendChoice::Gpu && !adapter.report().kind.is_real() {
             warn(&format!(
-                "no GPU can be used: {} computes on the CPU and is slower than --backend cpu",
+                "found no GPU; using {}, which computes on the CPU and is slower than --backend cpu",
                 adapter.report()
             ));
         }

@@ -126,13 +126,11 @@ impl OutputFile {
     }
 
     /// The temporary file, into which other processes may write bytes too ([`open_part`]) until this one finishes it; `None`
-    /// for a special file that is written directly.
+    /// for a special file. Windows lets no other process write into it.
     pub fn temporary_path(&self) -> Option<&Path> {
         match &self.destination {
-            Destination::Rename(temporary) | Destination::Copy(temporary, _) => {
-                Some(temporary.path())
-            }
-            Destination::Written => None,
+            Destination::Rename(temporary) => Some(temporary.path()),
+            Destination::Copy(..) | Destination::Written => None,
         }
     }
 

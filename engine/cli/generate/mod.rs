@@ -28,7 +28,7 @@ pub(super) struct Arguments {
     #[command(flatten)]
     choosing: super::best_of::SamplingArguments,
     /// Continue each line of FILE, or `-`, and print a JSON object for each, in the same order. A line is a prompt; in a .jsonl
-    /// file an object with "prompt" or "text". Line n, from 0, uses the seed --seed + n.
+    /// file an object with "prompt" or "text". Prompt n, from 0 and without empty lines, uses the seed --seed + n.
     #[arg(long, value_name = "FILE", conflicts_with_all = together::OTHERS)]
     prompts: Option<PathBuf>,
     /// Stop at this text; may be repeated.
@@ -40,7 +40,7 @@ pub(super) struct Arguments {
     /// Beam search: print the B paths of least resistance, each with its total resistance in nats.
     #[arg(long, value_name = "B", conflicts_with_all = ["temperature", "charges", "recall", "save_session", "load_session"])]
     beam: Option<usize>,
-    /// Add ENERGY to the energy of a token at a step [default: 0, the first]; may be repeated.
+    /// Add ENERGY, in nats, to the logit of a token at a step [default: 0, the first]; may be repeated.
     #[arg(long, value_name = "ID=ENERGY[@STEP]", value_parser = parse_injection)]
     inject: Vec<(u32, f32, usize)>,
     /// Force a token at a step [default: 0, the first]; may be repeated.

@@ -206,8 +206,8 @@ impl Arguments {
 fn read(path: &Path, engine: &Engine) -> Result<Vec<Prompt>> {
     #[derive(Deserialize)]
     struct Line {
-        #[serde(alias = "text")]
-        prompt: String,
+        prompt: Option<String>,
+        text: Option<String>,
     }
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let objects = name.contains(".jsonl");
@@ -222,7 +222,10 @@ fn read(path: &Path, engine: &Engine) -> Result<Vec<Prompt>> {
             true => {
                 let line: Line =
                     serde_json::from_str(line).map_err(|error| at(Error::json_line(error)))?;
-                line.prompt
+                line.prompt.or(line.text).ok_or_else(|| {
+                    let what = "the object has neither \"prompt\" nor \"text\"";
+                    at(Error::new(ErrorKind::Format, what))
+                })?
             }
             false => line.to_string(),
         };

@@ -34,7 +34,7 @@ pub(super) struct Block {
     pub(super) edges: Range<usize>,
 }
 
-/// What this rank computes of the fan of one source in a batch, beside its [`Group`].
+/// What this rank computes of the fan of one source in a batch, in addition to its [`Group`].
 pub(super) struct Part {
     pub(super) source: u32,
     /// Whether this rank is the home of the source.
@@ -194,12 +194,9 @@ impl Own<f32> {
                 // All blocks are of this rank, in order.
                 false => log_sum(&row.logs),
             };
-            if part.home {
-                tallies[0].nats += total;
-            }
             if let Some((entry, logit)) = row.reached {
                 let block = row.ranges.partition_point(|range| range.end <= entry);
-                tallies[block].nats -= f64::from(logit);
+                tallies[block].nats += total - f64::from(logit);
             }
             if scoring.learn {
                 let scales = (total, rounding.scale);

@@ -19,8 +19,10 @@ use crate::ranks::FixedPoint;
 use crate::signal::BlendKind;
 use crate::{Error, ErrorKind, Result};
 
-/// Bits after the point of gradients, of the loss, and of squared norms.
+/// Bits after the point of gradients, of those of ln α and γ, of the loss, and of squared norms. The gradient of ln α is a sum
+/// of energies, which are large; those of different blocks cancel only in the end.
 const GRADIENT: u32 = 44;
+const SCALAR: u32 = 36;
 const LOSS: u32 = 24;
 const NORM: u32 = 36;
 /// Numbers before the gradients: terms out of range, the loss, and the squared norm of what a rank does not share.
@@ -72,7 +74,7 @@ impl Rounding {
         let predictions = batch.sequences() * batch.steps;
         Self {
             gradients: FixedPoint::new(GRADIENT, sources.len()),
-            scalars: FixedPoint::new(GRADIENT, blocks),
+            scalars: FixedPoint::new(SCALAR, blocks),
             losses: FixedPoint::new(LOSS, blocks),
             norms: FixedPoint::new(NORM, blocks),
             scale: 1.0 / predictions as f32,
@@ -278,10 +280,7 @@ impl Own<f32> {
         step: u64,
     ) -> Result<(Loss, f64)> {
         let Some(loss) = sums.loss(batch) else {
-            let what = format!(
-                "a loss or gradient is not finite, or above {:e}",
-                sums.rounding.gradients.limit()
-            );
+            let what = "a loss or gradient is not finite, or too large for an exact sum";
             return Err(Error::new(ErrorKind::Numeric, what)
                 .at(format!("step {step}"))
                 .advice("lower train.rate or train.clip; the last checkpoint is valid"));

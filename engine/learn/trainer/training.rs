@@ -54,6 +54,8 @@ impl Trainer {
         let validated = self.trainable.keeps_best() && self.progress.best.is_some();
         let mut copies = [i64::from(leads && validated && best.exists())];
         self.ranks.sum("choice of the model".into(), &mut copies)?;
+        // What follows is the work of rank 0 alone, for which the others wait without a limit.
+        let exchanged_bytes_a_token = self.exchanged_bytes_a_token()?;
         if copies == [0] {
             self.save(&model)?;
         } else if leads {
@@ -71,7 +73,7 @@ impl Trainer {
             charges,
             recall,
             validation_perplexity: self.progress.best.map(|(perplexity, _)| perplexity),
-            exchanged_bytes_a_token: self.exchanged_bytes_a_token()?,
+            exchanged_bytes_a_token,
             cancelled,
         })
     }

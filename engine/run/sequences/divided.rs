@@ -15,7 +15,7 @@ use super::queue::{FanQueue, Waiting};
 use crate::graph::{FanCost, NodeId, Owners};
 use crate::learn::plan::own_fans;
 use crate::model::Model;
-use crate::ranks::{Ranks, agree_on_failure};
+use crate::ranks::{Call, Ranks, agree_on_failure};
 use crate::signal::{FanQuery, Mechanism};
 use crate::{Error, ErrorKind, Result};
 
@@ -57,7 +57,8 @@ impl Divided {
     /// The flag of any rank that is cancelled sets those of all.
     ///
     /// # Errors
-    /// That of the failed sequence with the lowest number, of any rank; those of an exchange.
+    /// On all ranks, that of the failed sequence with the lowest number among those that failed before all stopped; those of an
+    /// exchange.
     pub(super) fn map(
         &self,
         mine: &[usize],
@@ -124,7 +125,9 @@ impl Divided {
                 add_query(&one.query, &mut parts[self.fans.owner(one.query.node)]);
             }
             let width = self.mechanism.profile().width;
-            let received = self.exchange("queries of fans", &parts)?.into_iter();
+            // A rank that needs no other's fans for a long time comes late.
+            let call = Call::unwatched("queries of fans");
+            let received = self.exchange(call, &parts)?.into_iter();
             let received: Vec<_> = received
                 .map(|part| read_queries(&part, width))
                 .collect::<Result<_>>()?;
@@ -136,7 +139,7 @@ impl Divided {
                 return Ok(());
             }
             let queries: Vec<_> = received.into_iter().map(|(_, queries)| queries).collect();
-            let answers = self.exchange("energies of fans", &self.answers(&queries))?;
+            let answers = self.exchange("energies of fans".into(), &self.answers(&queries))?;
             self.wake(waiting, &answers);
         }
     }
@@ -169,9 +172,9 @@ impl Divided {
         }
     }
 
-    fn exchange(&self, name: &str, parts: &[Vec<u8>]) -> Result<Vec<Vec<u8>>> {
+    fn exchange(&self, call: Call<'_>, parts: &[Vec<u8>]) -> Result<Vec<Vec<u8>>> {
         let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
-        self.ranks.exchange(name.into(), &parts)
+        self.ranks.exchange(call, &parts)
     }
 }
 

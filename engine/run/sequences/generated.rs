@@ -1,5 +1,7 @@
 //! Several texts that are generated together.
 
+use std::sync::atomic::Ordering;
+
 use serde::{Deserialize, Serialize};
 
 use super::SequenceRanks;
@@ -25,8 +27,7 @@ pub struct Generated {
 /// hooks, which keep state, a rank generates one after the other.
 ///
 /// # Errors
-/// On every rank, that of the failed text with the lowest number; [`ErrorKind::Unsupported`] for a transformer over several
-/// ranks.
+/// As [`SequenceRanks::map`]; [`ErrorKind::Unsupported`] for a transformer over several ranks.
 pub fn generate_over(
     sequences: &SequenceRanks,
     hooked: &HookedEngine,
@@ -51,10 +52,19 @@ pub fn generate_over(
         return Ok(texts);
     }
     let one = |number| {
-        let mut generation = hooked.start(request(number)?)?;
-        let (text, ids) = generation.collect_text()?;
-        let finish = generation.finish();
-        let generated = Generated { text, ids, finish };
+        let generated = match sequences.cancel.load(Ordering::Relaxed) {
+            // Not even the prompt is read.
+            true => Generated {
+                finish: Some(Finish::Cancelled),
+                ..Generated::default()
+            },
+            false => {
+                let mut generation = hooked.start(request(number)?)?;
+                let (text, ids) = generation.collect_text()?;
+                let finish = generation.finish();
+                Generated { text, ids, finish }
+            }
+        };
         serde_json::to_vec(&generated).map_err(unreadable)
     };
     let texts = sequences.map(count, in_order, &one)?;

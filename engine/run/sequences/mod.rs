@@ -15,7 +15,7 @@ pub use self::generated::{Generated, generate_over};
 use self::messages::Part;
 use crate::Result;
 use crate::model::Model;
-use crate::ranks::{OneProcess, Ranks, agree_on_failure};
+use crate::ranks::{Call, OneProcess, Ranks};
 use crate::signal::EdgeForm;
 
 /// Sequences that a rank advances at the same time over edges that ranks hold in parts: they share its exchanges.
@@ -98,7 +98,8 @@ impl SequenceRanks {
     /// same call.
     ///
     /// # Errors
-    /// On every rank, that of the failed sequence with the lowest number; those of an exchange.
+    /// That of a failed sequence, on its rank, which must end the job: the others wait for it. Where ranks hold edges in parts,
+    /// all of them return it. Those of an exchange.
     pub fn map(
         &self,
         count: usize,
@@ -114,17 +115,11 @@ impl SequenceRanks {
                 divided.map(&mine, threads, &self.cancel, one)?
             }
             None => {
-                let one = |&sequence: &usize| one(sequence).map_err(|error| (sequence, error));
-                let results = match in_order {
-                    true => mine.iter().map(one).collect(),
-                    false => mine.par_iter().map(one).collect(),
-                };
-                let (results, failure) = match results {
-                    Ok(results) => (results, None),
-                    Err(failure) => (Vec::new(), Some(failure)),
-                };
-                agree_on_failure(&*self.ranks, failure)?;
-                results
+                let one = |&sequence: &usize| one(sequence);
+                match in_order {
+                    true => mine.iter().map(one).collect::<Result<Vec<_>>>()?,
+                    false => mine.par_iter().map(one).collect::<Result<Vec<_>>>()?,
+                }
             }
         };
         self.gather(count, &results)
@@ -152,7 +147,9 @@ impl SequenceRanks {
             sent.extend((result.len() as u32).to_le_bytes());
             sent.extend_from_slice(result);
         }
-        let all = self.ranks.gather("results of sequences".into(), &sent)?;
+        // The sequences of one rank may take much longer than those of another.
+        let call = Call::unwatched("results of sequences");
+        let all = self.ranks.gather(call, &sent)?;
         let mut parts: Vec<Part<'_>> = all.iter().map(|part| Part(part)).collect();
         (0..count)
             .map(|sequence| {
