@@ -563,8 +563,7 @@ fn many_prompts_are_continued_in_their_order() {
         path(folder.path(), name)
     };
     let lines = write("prompts.txt", "the cat\n\na dog likes\r\nmy sister\n");
-    let objects =
-        "{\"prompt\": \"the cat\"}\n{\"text\": \"a dog likes\"}\n{\"prompt\": \"my sister\"}\n";
+    let objects = "{\"prompt\": \"the cat\"}\n{\"text\": \"a dog likes\"}\n{\"prompt\": \"my sister\", \"text\": \" is\"}\n";
     let objects = write("prompts.jsonl", objects);
     let with = |file: &str| {
         let given = ["generate", "--model", model, "--tokens", "6", "--seed", "4"];
@@ -595,7 +594,10 @@ fn many_prompts_are_continued_in_their_order() {
     let invalid = write("invalid.jsonl", "{\"prompt\": \"a\"}\n{\"id\": 1}\n");
     let cases_of = [
         (vec!["--prompts", &empty], "the file has no prompts"),
-        (vec!["--prompts", &invalid], "line 2: invalid record"),
+        (
+            vec!["--prompts", &invalid],
+            "line 2: the object has neither",
+        ),
         (vec!["--prompts", &lines, "--backend", "gpu"], "--backend"),
     ];
     cases(cases_of, |(options, expected)| {
