@@ -198,7 +198,9 @@ fn bench_reports_decoding_and_training() {
         );
     });
     let rows = report["train"].as_array().unwrap();
-    assert!(!rows.is_empty());
+    for profile in ["reference", "sifu", "layered"] {
+        assert!(rows.iter().any(|row| row["profile"] == profile), "{report}");
+    }
     rows.iter()
         .for_each(|row| keys(row, &["profile", "batch", "tokens_per_cpu_second"]));
 }

@@ -308,8 +308,13 @@ impl Arguments {
         }
         let mut bare = graph.clone();
         bare.set_own_minimum(u32::MAX);
-        let speed = self.learn(&Profile::sifu(128), &bare, &text, 32, 30)?;
-        rows.push(self.row("sifu", 32, speed)?);
+        for (name, profile, batch) in [
+            ("sifu", Profile::sifu(128), 32),
+            ("layered", Profile::layered(128), 64),
+        ] {
+            let speed = self.learn(&profile, &bare, &text, batch, 30)?;
+            rows.push(self.row(name, batch, speed)?);
+        }
         self.line("for comparison: the authors' code reached 37 to 48 tokens per CPU-second on another machine".into())?;
         report["train"] = json!(rows);
         Ok(())

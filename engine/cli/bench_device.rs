@@ -110,6 +110,7 @@ impl Arguments {
         for (name, profile, graph, batch) in [
             ("reference", Profile::reference(32), &graph, 256),
             ("sifu", Profile::sifu(128), &bare, 32),
+            ("layered", Profile::layered(128), &bare, 64),
         ] {
             let (own, cpu) = self.learn_on(device, &profile, graph, &text, batch)?;
             self.line(format!(

@@ -31,6 +31,7 @@ fn step(criterion: &mut Criterion) {
     group.sample_size(10);
     group.throughput(Throughput::Elements((train.batch * train.steps) as u64));
     for profile in [
+        Profile::layered(64),
         Profile::sifu(64),
         Profile::sifu_own(32),
         Profile::reference(32),
