@@ -186,7 +186,7 @@ fn trace_reports_every_step_and_exports_it() {
     let said = succeeds(&[
         "trace", "a dog", "--model", model, "--tokens", "2", "--export", &svg, "--export", &dot,
     ]);
-    assert!(said.contains('→') && said.contains("contributions to a signal"));
+    assert!(said.contains('→') && said.contains("exact contributions to a signal"));
     assert_eq!(succeeds(&["trace", "--open", &svg]), said);
     assert!(
         std::fs::read_to_string(&dot)

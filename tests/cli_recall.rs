@@ -147,13 +147,22 @@ fn options_of_a_stream_are_refused_where_they_have_no_effect() {
         (vec!["fit", "--model", model, &text], "required"),
         (
             vec!["fit", "--model", model, "--recall", "0", &text],
-            "window of 1",
+            "window of 0",
         ),
         (
             vec!["fit", "--model", model, "--recall", "70000", &text],
             "window 70000",
         ),
     ];
+    for (charges, expected) in [
+        ("--charges=2,1,1,1", "DECAY must be 0 to 1"),
+        ("--charges=nan,1,1,1", "DECAY must be 0 to 1"),
+        ("--charges=0.9,1e30,1,1", "NODE and EDGE must be"),
+        ("--charges=0.9,inf,0,1", "NODE and EDGE must be"),
+        ("--charges=0.9,1,1,0", "SCALE must be above 0"),
+    ] {
+        table.push((vec!["eval", "--model", model, &text, charges], expected));
+    }
     if cfg!(feature = "transformer") {
         for more in ["--recall=5,1,0.5", "--charges=0.9,1,1,1", "--dynamic=0.3"] {
             table.push((vec!["eval", "--model", &transformer, &text, more], "graph"));

@@ -351,6 +351,11 @@ fn walks_are_trained_stored_and_can_be_left_out() {
         ("graph.order=1", "graph.order must be 2 to 5"),
         ("graph.order=6", "graph.order must be 2 to 5"),
         ("graph.prune=-1", "graph.prune must be 0 or more"),
+        ("graph.minimum-count=0", "must be at least 1"),
+        ("graph.maximum-fan=0", "must be at least 1"),
+        ("graph.minimum-count=100000", "no edges"),
+        ("train.block=0", "train.block must be at least 1"),
+        ("profile.layers=-1", "layers: invalid value"),
     ] {
         let said = fails(&train(&["--set", setting]));
         assert!(said.contains(what), "{setting}: {said}");
@@ -390,6 +395,8 @@ fn walks_are_trained_stored_and_can_be_left_out() {
     );
     let text = succeeds(&["eval", "--model", model, &held_out]);
     assert!(text.contains(", order 4"), "{text}");
+    let text = succeeds(&["eval", "--model", model, "--order", "2", &held_out]);
+    assert!(text.contains(", order 2"), "{text}");
 
     let inspected = json(&["inspect", model, "--json"]);
     assert_eq!(inspected["order"], 4);

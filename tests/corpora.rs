@@ -511,6 +511,8 @@ fn a_validation_fraction_is_held_out_of_any_text_that_is_long_enough() {
         ("one line of 3 kB", words.repeat(90), 0.1),
         ("a few lines", book, 0.05),
         ("no boundary at all", letters, 0.1),
+        // Pieces of 8 kB: 10 · 0.1 in floating point is a little less than 1.
+        ("just as many pieces", words.repeat(2_515), 0.1),
         ("a small fraction", words.repeat(9_000), 0.001),
     ];
     cases(table, |(_, text, fraction)| {

@@ -63,15 +63,18 @@ fn every_relative_link_leads_to_a_file_and_a_heading() {
                 continue;
             }
             let (path, heading) = target.split_once('#').unwrap_or((target, ""));
-            let to = if path.is_empty() {
+            let mut to = if path.is_empty() {
                 file.clone()
             } else {
                 folder.join(path)
             };
+            // A folder is shown with its README.
+            if !heading.is_empty() && root().join(&to).is_dir() {
+                to = to.join("README.md");
+            }
             if !root().join(&to).exists() {
                 broken.push(format!("{}: {link}", file.display()));
             } else if !heading.is_empty()
-                && root().join(&to).is_file()
                 && !read(&to)
                     .lines()
                     .filter(|line| line.starts_with('#'))

@@ -216,7 +216,7 @@ typedef struct brillm_model_info {
    */
   uint64_t width;
   /*
-   Layers, L; 0 for a graph.
+   Layers, L; 0 for a graph without layered edges.
    */
   uint64_t layers;
   /*

@@ -135,7 +135,7 @@ pub struct brillm_model_info {
     pub vocabulary: u64,
     /// Width of the signal or of the hidden state, D.
     pub width: u64,
-    /// Layers, L; 0 for a graph.
+    /// Layers, L; 0 for a graph without layered edges.
     pub layers: u64,
     /// Edges walked in training; 0 for a transformer.
     pub edges: u64,

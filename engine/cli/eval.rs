@@ -420,9 +420,7 @@ impl Arguments {
             result.tokens,
             result.candidates,
             bits.map_or(String::new(), |bits| format!(", {bits:.3} bits per byte")),
-            order
-                .filter(|&order| order > 2)
-                .map_or(String::new(), |order| format!(", order {order}")),
+            order.map_or(String::new(), |order| format!(", order {order}")),
             charges.unwrap_or_default(),
             recall.unwrap_or_default(),
             dynamic.unwrap_or_default(),

@@ -1,6 +1,7 @@
 //! `brillm fit`: constants of charges and recall of a finished model.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{ArgGroup, Args};
 use serde_json::json;
@@ -30,7 +31,7 @@ pub(super) struct Arguments {
     /// Index of the first window, from 0.
     #[arg(long, default_value_t = 0, value_name = "W", requires = "windows")]
     first_window: usize,
-    /// Fit charges of recent nodes and edges.
+    /// Fit charges of recent nodes and edges, in up to 40 rounds that each take as long as one or two evaluations.
     #[arg(long)]
     charges: bool,
     /// Fit recall of the last N signals.
@@ -57,12 +58,30 @@ impl Arguments {
             }
             None => &tokens[..],
         };
+        let predictions = tokens.len().saturating_sub(1);
+        let fitting = |what: &str| {
+            let shown =
+                format!("{{spinner}} fitting {what} to {predictions} predictions, {{elapsed}}");
+            let bar = super::progress::bar(self.json, None, &shown);
+            bar.enable_steady_tick(Duration::from_millis(200));
+            bar
+        };
         let charges = match self.charges {
-            true => Some(charges::fit(model.mechanism(), tokens)?),
+            true => {
+                let bar = fitting("charges");
+                let fitted = charges::fit(model.mechanism(), tokens);
+                bar.finish_and_clear();
+                Some(fitted?)
+            }
             false => None,
         };
         let recall = match self.recall {
-            Some(window) => Some(recall::fit(model.mechanism(), tokens, window)?),
+            Some(window) => {
+                let bar = fitting("recall");
+                let fitted = recall::fit(model.mechanism(), tokens, window);
+                bar.finish_and_clear();
+                Some(fitted?)
+            }
             None => None,
         };
         if let Some(path) = &self.out {

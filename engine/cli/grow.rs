@@ -115,10 +115,11 @@ impl Arguments {
 
     fn graph(&self, model: &Model) -> Result<Outcome> {
         if self.layers.is_some() || self.heads.is_some() {
-            return Err(
-                Error::new(ErrorKind::Input, "a graph has no layers and no heads")
-                    .advice("pass --width"),
-            );
+            return Err(Error::new(
+                ErrorKind::Input,
+                "only the width of a graph can grow, and it has no heads",
+            )
+            .advice("pass --width, or train with another profile.layers"));
         }
         let from = model.metadata().profile.width;
         let width = self.width.ok_or_else(|| {

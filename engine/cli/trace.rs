@@ -21,7 +21,8 @@ const PRINTED: usize = 8;
 /// A candidate's edge is `own` (with parameters of its own), `seen` (in the training text, with shared parameters) or
 /// `shared` (not in the training text). `N×WALK +X`: the training text has the walk and then this token N times, which adds X
 /// nats to its logit. Contributions are what each earlier token adds to the signal of the chosen token, along that signal: with
-/// those of the source, the bias and the target they add up to its norm. Entropy is in nats.
+/// those of the source, the bias and the target they add up to its norm. They are exact, given the gates; with several layers
+/// those of tokens are of the last layer, and what the layers before it add is one sum. Entropy is in nats.
 #[derive(Args)]
 #[command(after_long_help = EXAMPLES)]
 #[command(mut_arg("prompt", |prompt| prompt.required_unless_present_any(["prompt_ids", "open", "image", "audio"])))]
@@ -225,8 +226,13 @@ fn say(trace: &Trace, step: &Step, printed: usize) -> Result<()> {
         };
         Some(format!("; {name} {:+.3}", entry.value))
     });
+    let mut kinds = contributions.entries.iter().map(|entry| entry.kind);
+    let exact = match kinds.any(|kind| kind == EntryKind::Layers) {
+        true => "contributions",
+        false => "exact contributions",
+    };
     super::say(format!(
-        "    contributions to a signal of norm {:.3}: {}{}{}",
+        "    {exact} to a signal of norm {:.3}: {}{}{}",
         contributions.norm,
         pushes.join("  "),
         others(tokens.get(PRINTED..).unwrap_or_default()),

@@ -142,31 +142,74 @@ dispatch! {
     ) = energies_body
 }
 
+/// Rows of one pass of [`dots`]: a multiply-add waits 4 cycles for the sum before, and what is read of the vector serves all.
+const ROWS: usize = 4;
+
+/// Compute the dot products of a vector with `M` rows. The order of a row's sum does not depend on `M`.
 #[inline(always)]
-fn dots_body<A: Arithmetic, C: Cell>(vector: &[f32], rows: &[C], scales: &[f32], dots: &mut [f32]) {
+fn dots_of<A: Arithmetic, C: Cell, const M: usize>(vector: &[f32], rows: &[C], dots: &mut [f32]) {
     let width = vector.len();
-    for (index, dot) in dots.iter_mut().enumerate() {
-        let row = &rows[index * width..(index + 1) * width];
-        let mut lanes = [[0.0f32; LANES]; 4];
-        let (blocks, rest) = row.as_chunks::<{ 4 * LANES }>();
-        let (vectors, vector_rest) = vector.as_chunks::<{ 4 * LANES }>();
-        for (block, vector) in blocks.iter().zip(vectors) {
-            for group in 0..4 {
-                for lane in 0..LANES {
-                    let at = group * LANES + lane;
-                    let cell = block[at].wide();
-                    lanes[group][lane] = A::multiply_add(cell, vector[at], lanes[group][lane]);
-                }
-            }
+    let (blocks, vector_rest) = vector.as_chunks::<LANES>();
+    let mut sums = [[0.0f32; LANES]; M];
+    for (index, block) in blocks.iter().enumerate() {
+        for (row, sums) in sums.iter_mut().enumerate() {
+            let cells = &rows[row * width + index * LANES..][..LANES];
+            *sums = add::<A, C>(cells.try_into().expect("LANES cells"), block, *sums);
         }
-        let mut sum = 0.0;
-        for lane in 0..LANES {
-            sum += (lanes[0][lane] + lanes[1][lane]) + (lanes[2][lane] + lanes[3][lane]);
-        }
+    }
+    for (row, sums) in sums.iter().enumerate() {
+        let rest = &rows[row * width + blocks.len() * LANES..(row + 1) * width];
+        let mut sum = total(sums);
         for (cell, &value) in rest.iter().zip(vector_rest) {
             sum = A::multiply_add(cell.wide(), value, sum);
         }
-        *dot = sum * scales.get(index).copied().unwrap_or(1.0);
+        dots[row] = sum;
+    }
+}
+
+/// Add products of one block. Arrays by value: with slices the compiler makes scalar code of the conversion.
+#[inline(always)]
+fn add<A: Arithmetic, C: Cell>(
+    cells: &[C; LANES],
+    vector: &[f32; LANES],
+    mut sums: [f32; LANES],
+) -> [f32; LANES] {
+    let mut wide = [0.0f32; LANES];
+    for lane in 0..LANES {
+        wide[lane] = cells[lane].wide();
+    }
+    for lane in 0..LANES {
+        sums[lane] = A::multiply_add(wide[lane], vector[lane], sums[lane]);
+    }
+    sums
+}
+
+/// Return the sum of all lanes, halves first.
+#[inline(always)]
+fn total(sums: &[f32; LANES]) -> f32 {
+    let mut lanes = *sums;
+    let mut half = LANES / 2;
+    while half > 0 {
+        for lane in 0..half {
+            lanes[lane] += lanes[lane + half];
+        }
+        half /= 2;
+    }
+    lanes[0]
+}
+
+#[inline(always)]
+fn dots_body<A: Arithmetic, C: Cell>(vector: &[f32], rows: &[C], scales: &[f32], dots: &mut [f32]) {
+    let width = vector.len();
+    let whole = dots.len() / ROWS * ROWS;
+    for first in (0..whole).step_by(ROWS) {
+        dots_of::<A, C, ROWS>(vector, &rows[first * width..], &mut dots[first..]);
+    }
+    for row in whole..dots.len() {
+        dots_of::<A, C, 1>(vector, &rows[row * width..], &mut dots[row..]);
+    }
+    for (dot, scale) in dots.iter_mut().zip(scales) {
+        *dot *= scale;
     }
 }
 
@@ -284,6 +327,42 @@ mod tests {
                         (0..width).map(|k| signal[k] * edges[row * width + k]).sum();
                     assert!((dots[row] - expected).abs() < 1e-5 * (1.0 + expected.abs()));
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn a_dot_product_does_not_depend_on_the_rows_beside_it() {
+        fn check<C: Cell>(level: Level, vector: &[f32], rows: &[C], scales: &[f32]) {
+            let width = vector.len();
+            let mut together = vec![0.0f32; rows.len() / width];
+            dots_at(level, vector, rows, scales, &mut together);
+            for (row, (cells, &found)) in rows.chunks(width).zip(&together).enumerate() {
+                let scale = scales.get(row..row + 1).unwrap_or_default();
+                let mut alone = [0.0];
+                dots_at(level, vector, cells, scale, &mut alone);
+                assert_eq!(alone[0], found, "{level:?}, width {width}, row {row}");
+                let terms = cells.iter().zip(vector);
+                let exact: f64 = terms
+                    .map(|(cell, &x)| f64::from(cell.wide()) * f64::from(x))
+                    .sum();
+                let exact = exact * f64::from(scale.first().copied().unwrap_or(1.0));
+                assert!((f64::from(found) - exact).abs() < 1e-4 * (1.0 + exact.abs()));
+            }
+        }
+        let mut random = Random::new(5);
+        for width in [1usize, 15, 16, 33, 64, 100, 160] {
+            let mut draw =
+                |n: usize| -> Vec<f32> { (0..n).map(|_| random.normal() as f32 * 0.4).collect() };
+            let (vector, rows) = (draw(width), draw(7 * width));
+            let halves = rows.iter().map(|&x| Half(half::f16::from_f32(x).to_bits()));
+            let halves: Vec<Half> = halves.collect();
+            let bytes: Vec<i8> = rows.iter().map(|&x| (x * 60.0) as i8).collect();
+            let scales: Vec<f32> = draw(7);
+            for level in Level::available() {
+                check(level, &vector, &rows, &[]);
+                check(level, &vector, &halves, &[]);
+                check(level, &vector, &bytes, &scales);
             }
         }
     }

@@ -282,7 +282,7 @@ impl Output {
         tokenizer: &Tokenizer,
         direction: ReadingDirection,
         corpus: Corpus,
-        fraction: f64,
+        mut fraction: f64,
     ) -> Result<()> {
         use rayon::prelude::*;
         let stop = tokenizer.vocabulary().stop();
@@ -305,14 +305,15 @@ impl Output {
         });
         // Of this many documents one is held out; the first batch shows whether there are fewer.
         let needed = if fraction > 0.0 { 1.0 / fraction } else { 0.0 };
-        let mut most = TOGETHER.max(needed.min(4096.0).ceil() as usize);
+        let mut most = TOGETHER.max(needed.min(4096.0).ceil() as usize + 1);
         let mut first = true;
         loop {
             let mut documents: Vec<String> = corpus.by_ref().take(most).collect::<Result<_>>()?;
             if documents.is_empty() {
                 return Ok(());
             }
-            if first && documents.len() < most && (documents.len() as f64) < needed {
+            // At just as many, the sum of rounded fractions below may stay under 1.
+            if first && documents.len() < most && documents.len() as f64 <= needed && needed > 1.0 {
                 let held_out = match documents.iter().any(|text| has_media(text)) {
                     true => hold_out_whole(&mut documents, fraction),
                     false => hold_out(&mut documents, fraction).into_iter().collect(),
@@ -321,6 +322,7 @@ impl Output {
                     self.validation_bytes += tokenizer.text_bytes(&text) as u64;
                     self.validation.write(&encode(&text)?)?;
                 }
+                fraction = 0.0;
             }
             (first, most) = (false, TOGETHER);
             let encoded: Vec<Vec<u32>> = documents.par_iter().map(encode).collect::<Result<_>>()?;

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::Result;
 use crate::graph::{GraphBuilder, NodeId, PathGraph, TokenGraph};
 use crate::kernel::element::Element;
 use crate::kernel::random::Random;
@@ -23,6 +22,7 @@ use crate::model::{Metadata, Model, edge_parts, write_model};
 use crate::ranks::{OneProcess, Ranks};
 use crate::signal::{EdgeForm, Mechanism, Profile, blocks};
 use crate::text::Tokenizer;
+use crate::{Error, ErrorKind, Result};
 
 /// Training on a device instead of the processor.
 #[cfg(feature = "gpu")]
@@ -374,6 +374,15 @@ pub(super) fn counted_graph(
     }
     builder.walk_over(ranks, data.train())?;
     let mut graph = builder.build()?;
+    if graph.edges() == 0 {
+        let count = recipe.graph.minimum_count;
+        return Err(Error::new(
+            ErrorKind::Configuration,
+            format!("the graph has no edges: no pair of tokens occurs {count} times"),
+        )
+        .at("graph.minimum-count")
+        .advice("lower it, or train on more text"));
+    }
     // Composed edges without residuals need no rows of their own.
     let owns = profile.form == EdgeForm::Own || profile.residual.is_some();
     graph.set_own_minimum(if owns {

@@ -40,10 +40,16 @@ type Recalled = Vec<(f64, f64)>;
 /// # Complexity
 /// O(tokens · (hop + window · D)); memory for 30 numbers a token.
 pub fn fit(mechanism: &Arc<Mechanism>, tokens: &[u32], window: usize) -> Result<FittedRecall> {
-    if tokens.len() < 3 || window == 0 {
+    if window == 0 {
+        return Err(
+            Error::new(ErrorKind::Input, "a window of 0 signals recalls nothing")
+                .advice("choose a window of at least 1, such as 2000"),
+        );
+    }
+    if tokens.len() < 3 {
         return Err(Error::new(
             ErrorKind::Input,
-            "nothing to fit recall on: at least 3 tokens and a window of 1 are needed",
+            "nothing to fit recall on: at least 3 tokens are needed",
         )
         .advice("add held-out text"));
     }

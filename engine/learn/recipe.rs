@@ -263,16 +263,23 @@ impl Recipe {
         };
         let mut table =
             toml::Table::try_from(&preset).map_err(|error| invalid(&error.to_string()))?;
-        table.extend(switches);
-        let profile: Profile = table.try_into().map_err(|error: toml::de::Error| {
-            // `preset` is not a field of the profile, but a key of this table.
-            let one_of = "expected one of ";
-            invalid(
-                &error
+        let mut profile = preset;
+        // One at a time: an error of a whole table does not name the key.
+        for (key, value) in switches {
+            table.insert(key.clone(), value);
+            profile = table.clone().try_into().map_err(|error: toml::de::Error| {
+                // `preset` is not a field of the profile, but a key of this table.
+                let one_of = "expected one of ";
+                let what = error
                     .message()
-                    .replace(one_of, &format!("{one_of}`preset`, ")),
-            )
-        })?;
+                    .replace(one_of, &format!("{one_of}`preset`, "))
+                    .replace("expected usize", "expected a whole number");
+                match what.contains(&format!("`{key}`")) {
+                    true => invalid(&what),
+                    false => invalid(&format!("{key}: {what}")),
+                }
+            })?;
+        }
         profile.check()?;
         Ok(profile)
     }
@@ -337,6 +344,9 @@ impl Recipe {
         let form = profile.form;
         if !(2..=PathGraph::MAXIMUM_ORDER).contains(&self.graph.order) {
             return invalid("graph.order must be 2 to 5");
+        }
+        if self.graph.minimum_count == 0 || self.graph.maximum_fan == Some(0) {
+            return invalid("graph.minimum-count and graph.maximum-fan must be at least 1");
         }
         if !self.graph.prune.is_finite() || self.graph.prune < 0.0 {
             return invalid("graph.prune must be 0 or more nats");

@@ -242,6 +242,7 @@ impl Train {
                 self.folds != 1 && self.folds <= 64,
                 "train.folds must be 0, or 2 to 64",
             ),
+            (self.block > 0, "train.block must be at least 1"),
             (
                 self.log_every > 0 && self.checkpoint_every > 0 && self.checkpoints > 0,
                 "train.log-every, checkpoint-every and checkpoints must be at least 1",

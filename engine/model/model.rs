@@ -68,22 +68,28 @@ impl std::str::FromStr for ChargeSettings {
             .split(',')
             .map(|number| number.trim().parse().ok())
             .collect();
-        match numbers.as_deref() {
-            Some(&[decay, node, edge, scale])
-                if numbers.iter().flatten().all(|n| n.is_finite()) =>
-            {
-                Ok(Self {
-                    decay,
-                    node_strength: node as f32,
-                    edge_strength: edge as f32,
-                    scale: scale as f32,
-                })
-            }
-            _ => Err(Error::new(
-                ErrorKind::Input,
-                format!("invalid charges {text:?}: expected DECAY,NODE,EDGE,SCALE"),
-            )),
+        let invalid = |what: &str| {
+            let what = format!("invalid charges {text:?}: {what}");
+            Err(Error::new(ErrorKind::Input, what))
+        };
+        let Some(&[decay, node, edge, scale]) = numbers.as_deref() else {
+            return invalid("expected DECAY,NODE,EDGE,SCALE");
+        };
+        if !(0.0..=1.0).contains(&decay) {
+            return invalid("DECAY must be 0 to 1");
         }
+        if !(node.abs() <= Self::STRONGEST && edge.abs() <= Self::STRONGEST) {
+            return invalid("NODE and EDGE must be −1000 to 1000");
+        }
+        if !(scale > 0.0 && (scale as f32).is_normal()) {
+            return invalid("SCALE must be above 0");
+        }
+        Ok(Self {
+            decay,
+            node_strength: node as f32,
+            edge_strength: edge as f32,
+            scale: scale as f32,
+        })
     }
 }
 
@@ -100,6 +106,9 @@ impl std::fmt::Display for ChargeSettings {
 }
 
 impl ChargeSettings {
+    /// The strongest charges that are read from text: more would overflow logits.
+    const STRONGEST: f64 = 1000.0;
+
     /// Create empty charges with these constants.
     pub fn charges(&self) -> Charges {
         Charges::new(

@@ -131,7 +131,11 @@ fn predictions(engine: &Engine, prompt: &[u32], new: &[u32]) -> Result<Vec<Vec<f
 
 impl Sums {
     fn new(engine: &Engine) -> Self {
-        let layers = vec![0.0; engine.summary().layers.unwrap_or(0)];
+        let layers = match engine.as_graph() {
+            // The state of a graph has no rows to count.
+            Some(_) => Vec::new(),
+            None => vec![0.0; engine.summary().layers.unwrap_or(0)],
+        };
         Self {
             perplexity: Perplexity::new(engine.vocabulary() as u64),
             layers: [layers.clone(), layers.clone(), layers],

@@ -65,7 +65,11 @@ impl Subject for ProbedModel {
                 EngineKind::Graph => SubjectKind::Graph,
                 EngineKind::Transformer => SubjectKind::Transformer,
             },
-            layers: summary.layers.unwrap_or(1),
+            layers: match summary.kind {
+                // One signal leaves a node, whatever number of layers it passed.
+                EngineKind::Graph => 1,
+                EngineKind::Transformer => summary.layers.unwrap_or(1),
+            },
             width: summary.width,
             nodes: self.engine.vocabulary(),
         }

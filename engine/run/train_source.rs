@@ -241,13 +241,9 @@ fn describe_plan(size: &CorpusSize, recipe: &Recipe, run_file: &Path, say: Say<'
         .filter_map(|&key| Some((key, recipe.profile.get(key)?)))
         .map(|(key, value)| format!(", {key} {value}"))
         .collect();
-    let order = match recipe.graph.order {
-        2 => String::new(),
-        order => format!(", order {order}"),
-    };
     say(&format!(
-        "settings: vocabulary {}{sizes}{order}, {} training tokens, batches of {} × {}",
-        recipe.data.vocabulary, train.tokens, train.batch, train.steps
+        "settings: vocabulary {}{sizes}, order {}, {} training tokens, batches of {} × {}",
+        recipe.data.vocabulary, recipe.graph.order, train.tokens, train.batch, train.steps
     ));
     if !recipe.data.validation.is_empty() {
         say(&format!(

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::Engine;
 use crate::Result;
 use crate::model::Model;
-use crate::signal::blocks;
+use crate::signal::{EdgeForm, blocks};
 use crate::text::{ReadingDirection, Tokenizer};
 
 /// The kind of a model.
@@ -30,7 +30,7 @@ pub struct EngineSummary {
     pub profile: String,
     /// Signal width or width of the residual stream, `D`.
     pub width: usize,
-    /// Layers of a transformer, `L`.
+    /// Layers of a transformer or of layered edges, `L`.
     pub layers: Option<usize>,
     /// Heads of a transformer, `H`.
     pub heads: Option<usize>,
@@ -159,7 +159,7 @@ impl Engine {
                     kind: EngineKind::Graph,
                     profile: profile.name.clone(),
                     width: profile.width,
-                    layers: None,
+                    layers: (profile.form == EdgeForm::Layered).then_some(profile.layers),
                     heads: None,
                     context: None,
                     edges: Some(graph.edges()),

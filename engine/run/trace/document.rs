@@ -67,7 +67,7 @@ pub struct TraceModel {
     pub vocabulary: usize,
     /// Signal width, `D`.
     pub width: usize,
-    /// Layers of a transformer, `L`.
+    /// Layers of a transformer or of layered edges, `L`.
     pub layers: Option<usize>,
     /// Order of a graph's static resistances in use; absent on a transformer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
