@@ -172,7 +172,7 @@ fn the_english_model_grows_and_says_the_same() {
         "--out",
         &out,
     ]);
-    assert!(wrong.contains("no layers"), "{wrong}");
+    assert!(wrong.contains("only the width of a graph"), "{wrong}");
 }
 
 #[test]

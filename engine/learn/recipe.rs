@@ -270,10 +270,8 @@ impl Recipe {
             profile = table.clone().try_into().map_err(|error: toml::de::Error| {
                 // `preset` is not a field of the profile, but a key of this table.
                 let one_of = "expected one of ";
-                let what = error
-                    .message()
-                    .replace(one_of, &format!("{one_of}`preset`, "))
-                    .replace("expected usize", "expected a whole number");
+                let what =
+                    in_words(error.message()).replace(one_of, &format!("{one_of}`preset`, "));
                 match what.contains(&format!("`{key}`")) {
                     true => invalid(&what),
                     false => invalid(&format!("{key}: {what}")),
