@@ -303,7 +303,7 @@ impl Output {
             Ok(text) => paragraphs(text).into_iter().map(Ok).collect::<Vec<_>>(),
             Err(error) => vec![Err(error)],
         });
-        // Of this many documents one is held out; the first batch shows whether there are fewer.
+        // Of this many documents one is held out; the first batch shows whether there are more.
         let needed = if fraction > 0.0 { 1.0 / fraction } else { 0.0 };
         let mut most = TOGETHER.max(needed.min(4096.0).ceil() as usize + 1);
         let mut first = true;
