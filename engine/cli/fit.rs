@@ -46,6 +46,16 @@ pub(super) struct Arguments {
 }
 
 impl Arguments {
+    /// Show that a fit is running.
+    fn shown<T>(&self, what: &str, predictions: usize, fit: impl FnOnce() -> T) -> T {
+        let text = format!("{{spinner}} fitting {what} to {predictions} predictions, {{elapsed}}");
+        let bar = super::progress::bar(self.json, None, &text);
+        bar.enable_steady_tick(Duration::from_millis(200));
+        let fitted = fit();
+        bar.finish_and_clear();
+        fitted
+    }
+
     pub(super) fn run(self) -> Result<()> {
         let engine = super::open_engine(self.model.as_deref())?;
         let (tokens, _) = self.held_out.tokens(&engine)?;
@@ -58,32 +68,16 @@ impl Arguments {
             }
             None => &tokens[..],
         };
-        let predictions = tokens.len().saturating_sub(1);
-        let fitting = |what: &str| {
-            let shown =
-                format!("{{spinner}} fitting {what} to {predictions} predictions, {{elapsed}}");
-            let bar = super::progress::bar(self.json, None, &shown);
-            bar.enable_steady_tick(Duration::from_millis(200));
-            bar
-        };
-        let charges = match self.charges {
-            true => {
-                let bar = fitting("charges");
-                let fitted = charges::fit(model.mechanism(), tokens);
-                bar.finish_and_clear();
-                Some(fitted?)
-            }
-            false => None,
-        };
-        let recall = match self.recall {
-            Some(window) => {
-                let bar = fitting("recall");
-                let fitted = recall::fit(model.mechanism(), tokens, window);
-                bar.finish_and_clear();
-                Some(fitted?)
-            }
-            None => None,
-        };
+        let (mechanism, predictions) = (model.mechanism(), tokens.len().saturating_sub(1));
+        let charges = self
+            .charges
+            .then(|| self.shown("charges", predictions, || charges::fit(mechanism, tokens)));
+        let charges = charges.transpose()?;
+        let recall = self.recall.map(|window| {
+            let fit = || recall::fit(mechanism, tokens, window);
+            self.shown("recall", predictions, fit)
+        });
+        let recall = recall.transpose()?;
         if let Some(path) = &self.out {
             let fitted = model.described(|metadata| {
                 metadata.charges = charges.map_or(metadata.charges, |fitted| Some(fitted.settings));

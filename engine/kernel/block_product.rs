@@ -5,10 +5,8 @@
 //! (`brillm bench --model FILE.gguf`).
 
 use crate::kernel::block_format::{Block, PART};
+use crate::kernel::lanes::{self, LANES};
 use crate::kernel::simd::{Arithmetic, dispatch, prefetch};
-
-/// Sums that a product of two rows is added up in, whatever the number of rows.
-const LANES: usize = 16;
 
 #[inline(always)]
 fn unpack_body<A: Arithmetic, B: Block>(bytes: &[u8], weights: &mut [f32]) {
@@ -121,32 +119,6 @@ fn add_products<A: Arithmetic>(
     sums
 }
 
-/// Add the products of as many weights as there are lanes to sums.
-#[inline(always)]
-fn add_chunk<A: Arithmetic>(
-    weights: &[f32; LANES],
-    x: &[f32; LANES],
-    mut sums: [f32; LANES],
-) -> [f32; LANES] {
-    for lane in 0..LANES {
-        sums[lane] = A::multiply_add(weights[lane], x[lane], sums[lane]);
-    }
-    sums
-}
-
-/// Add lanes up, in pairs.
-#[inline(always)]
-fn add_lanes(lanes: [f32; LANES]) -> f32 {
-    let (mut eight, mut four) = ([0.0; 8], [0.0; 4]);
-    for i in 0..8 {
-        eight[i] = lanes[i] + lanes[i + 8];
-    }
-    for i in 0..4 {
-        four[i] = eight[i] + eight[i + 4];
-    }
-    (four[0] + four[2]) + (four[1] + four[3])
-}
-
 /// Add the sums of a row's whole blocks up. The rest of a float row is added to the first sum.
 #[inline(always)]
 fn total<A: Arithmetic, B: Block>(row: &[u8], x: &[f32], sums: [f32; LANES]) -> f32 {
@@ -159,7 +131,7 @@ fn total<A: Arithmetic, B: Block>(row: &[u8], x: &[f32], sums: [f32; LANES]) -> 
             sums[0] += x * weight;
         }
     }
-    add_lanes(sums)
+    lanes::total(sums)
 }
 
 /// Add the products of `R` rows of weights with a row of `x`, of [`LANES`] columns, to the sums of each row.
@@ -171,7 +143,7 @@ fn add_column<A: Arithmetic, const R: usize>(
     mut sums: [[f32; LANES]; R],
 ) -> [[f32; LANES]; R] {
     for r in 0..R {
-        sums[r] = add_chunk::<A>(&weights[r][chunk], x, sums[r]);
+        sums[r] = lanes::add::<A>(&weights[r][chunk], x, sums[r]);
     }
     sums
 }
@@ -193,7 +165,7 @@ fn totals<const R: usize>(weights: &[&[f32]; R], x: &[f32], sums: [[f32; LANES];
         for (x, weight) in x[rest..].iter().zip(&weights[r][rest..]) {
             sums[0] += x * weight;
         }
-        products[r] = add_lanes(sums);
+        products[r] = lanes::total(sums);
     }
     products
 }

@@ -6,6 +6,7 @@
 //! the same energies of many signals over one edge, with derivatives, for training.
 
 use crate::kernel::activation::gelu;
+use crate::kernel::lanes::{self, LANES};
 use crate::kernel::simd::{Arithmetic, dispatch};
 
 /// An element of an edge as it is stored.
@@ -43,9 +44,6 @@ impl Cell for Half {
         f32::from_bits(magnitude.to_bits() | (u32::from(self.0 & 0x8000) << 16))
     }
 }
-
-/// Columns of one accumulator.
-const LANES: usize = 16;
 
 /// Compute `x W + b` over `N` columns from `column` on.
 #[inline(always)]
@@ -154,12 +152,13 @@ fn dots_of<A: Arithmetic, C: Cell, const M: usize>(vector: &[f32], rows: &[C], d
     for (index, block) in blocks.iter().enumerate() {
         for (row, sums) in sums.iter_mut().enumerate() {
             let cells = &rows[row * width + index * LANES..][..LANES];
-            *sums = add::<A, C>(cells.try_into().expect("LANES cells"), block, *sums);
+            let cells = wide::<C>(cells.try_into().expect("LANES cells"));
+            *sums = lanes::add::<A>(&cells, block, *sums);
         }
     }
     for (row, sums) in sums.iter().enumerate() {
         let rest = &rows[row * width + blocks.len() * LANES..(row + 1) * width];
-        let mut sum = total(sums);
+        let mut sum = lanes::total(*sums);
         for (cell, &value) in rest.iter().zip(vector_rest) {
             sum = A::multiply_add(cell.wide(), value, sum);
         }
@@ -167,35 +166,14 @@ fn dots_of<A: Arithmetic, C: Cell, const M: usize>(vector: &[f32], rows: &[C], d
     }
 }
 
-/// Add products of one block. Arrays by value: with slices the compiler makes scalar code of the conversion.
+/// Widen as many cells as there are lanes.
 #[inline(always)]
-fn add<A: Arithmetic, C: Cell>(
-    cells: &[C; LANES],
-    vector: &[f32; LANES],
-    mut sums: [f32; LANES],
-) -> [f32; LANES] {
+fn wide<C: Cell>(cells: &[C; LANES]) -> [f32; LANES] {
     let mut wide = [0.0f32; LANES];
     for lane in 0..LANES {
         wide[lane] = cells[lane].wide();
     }
-    for lane in 0..LANES {
-        sums[lane] = A::multiply_add(wide[lane], vector[lane], sums[lane]);
-    }
-    sums
-}
-
-/// Return the sum of all lanes, halves first.
-#[inline(always)]
-fn total(sums: &[f32; LANES]) -> f32 {
-    let mut lanes = *sums;
-    let mut half = LANES / 2;
-    while half > 0 {
-        for lane in 0..half {
-            lanes[lane] += lanes[lane + half];
-        }
-        half /= 2;
-    }
-    lanes[0]
+    wide
 }
 
 #[inline(always)]

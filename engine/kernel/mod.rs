@@ -22,6 +22,7 @@ pub mod fan;
 pub mod gate;
 #[cfg(feature = "gpu")]
 pub mod gpu;
+mod lanes;
 pub mod layered;
 pub mod logits;
 pub mod norm;
