@@ -246,7 +246,8 @@ fn a_cancelled_rank_cancels_all() {
 fn the_first_failed_sequence_ends_all() {
     let open = |_| model(&Profile::sifu_own(8));
     let errors = over(3, &open, |sequences, model| {
-        let mut documents: Vec<Vec<u32>> = (0..8).map(|_| text(30)).collect();
+        // Many wait when the first fails: none of them has failed by itself.
+        let mut documents: Vec<Vec<u32>> = (0..150).map(|_| text(30)).collect();
         // Both fail before any other document ends, on two ranks.
         documents[4][3] = NODES;
         documents[2][3] = NODES + 1;

@@ -136,6 +136,8 @@ impl Divided {
             }
             let failed = received.iter().any(|(progress, _)| progress.failed);
             if failed || received.iter().all(|(progress, _)| progress.live == 0) {
+                // Before the queries are dropped: a thread that this wakes has not failed by itself.
+                self.fans.close();
                 return Ok(());
             }
             let queries: Vec<_> = received.into_iter().map(|(_, queries)| queries).collect();
