@@ -162,6 +162,14 @@ fn perplexity_is_measured_either_way() {
         "--backward",
     ]);
     assert!(wrong.contains("does not read backward"), "{wrong}");
+    for more in [
+        &["--documents"][..],
+        &["--contexts", "4"],
+        &["--windows", "14,20", "--stream"],
+    ] {
+        let wrong = fails(&[&["eval", "--model", &both, held], more].concat());
+        assert!(wrong.contains("a text or on its windows"), "{wrong}");
+    }
 }
 
 #[test]

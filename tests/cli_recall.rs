@@ -108,7 +108,7 @@ fn options_of_a_stream_are_refused_where_they_have_no_effect() {
             "add --stream",
         ),
         (
-            eval(&["--recall=5,1,0.5", "--contexts", "8"]),
+            eval(&["--dynamic", "0.3", "--contexts", "8"]),
             "cannot be used with",
         ),
         // Contexts are not those of windows.
@@ -223,6 +223,92 @@ fn dynamic_evaluation_is_reported() {
     assert!(
         line.contains("recall 40,8,0.5") && line.contains("dynamic 0.1,0"),
         "{line}"
+    );
+}
+
+#[test]
+fn contexts_are_measured_with_what_they_charge_and_recall() {
+    let (_, model) = trained();
+    let own = tempfile::tempdir().unwrap();
+    let ids = path(own.path(), "ids.u16");
+    // The same five tokens again and again, which no text of the training has.
+    let repeated: Vec<u16> = (0..80).map(|index| 70 + index % 5 * 3).collect();
+    write_ids(&ids, &repeated);
+    let eval = |more: &[&str]| {
+        let contexts = [
+            "eval",
+            "--json",
+            "--model",
+            model,
+            "--ids",
+            &ids,
+            "--contexts",
+            "2,30",
+        ];
+        json(&[&contexts[..], more].concat())
+    };
+    let long = |report: &Value| number(report, "/contexts/1/perplexity");
+    let fixed = eval(&[]);
+    for option in ["--recall=30,10,0.5", "--charges=0.9,1,1,1"] {
+        let measured = eval(&[option]);
+        assert!(2.0 * long(&measured) < long(&fixed), "{measured}, {fixed}");
+        let (name, settings) = option[2..].split_once('=').unwrap();
+        assert!(measured[name].is_object(), "{measured}");
+        let contexts = [
+            "eval",
+            "--model",
+            model,
+            "--ids",
+            &ids,
+            "--contexts",
+            "2",
+            option,
+        ];
+        let line = succeeds(&contexts);
+        assert!(line.contains(&format!("{name} {settings}")), "{line}");
+    }
+}
+
+#[test]
+fn generated_text_charges_the_prompt() {
+    let (_, model) = trained();
+    let own = tempfile::tempdir().unwrap();
+    let state = path(own.path(), "session.json");
+    let charges = "--charges=0.9,1,1,1";
+    let begin = [
+        "generate",
+        "the moon",
+        "--model",
+        model,
+        "--tokens",
+        "1",
+        "--save-session",
+        &state,
+    ];
+    let charged = || -> Value {
+        let saved: Value = serde_json::from_str(&std::fs::read_to_string(&state).unwrap()).unwrap();
+        saved["charges"].clone()
+    };
+    succeeds(&[&begin[..], &[charges]].concat());
+    let first = charged();
+    let hops = number(&first, "/step");
+    assert!(hops > 1.0, "{first}");
+    // A session that goes on keeps what it has charged, with other constants too.
+    let again = [
+        "generate",
+        "--model",
+        model,
+        "--tokens",
+        "1",
+        "--load-session",
+        &state,
+    ];
+    let saved = ["--save-session", &state, "--charges=0.8,1,1,1"];
+    succeeds(&[&again[..], &saved].concat());
+    let second = charged();
+    assert_eq!(
+        (number(&second, "/step"), number(&second, "/decay")),
+        (hops + 1.0, 0.8)
     );
 }
 

@@ -64,7 +64,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "RATE[,PULL]")]
     dynamic: Option<DynamicSettings>,
     /// Measure the same tokens after contexts of N tokens, one perplexity per N.
-    #[arg(long, value_delimiter = ',', value_name = "N,…", conflicts_with_all = ["windows", "charges", "recall", "dynamic"])]
+    #[arg(long, value_delimiter = ',', value_name = "N,…", conflicts_with_all = ["windows", "dynamic"])]
     contexts: Vec<usize>,
     /// With --contexts: shuffle all but the last N tokens of each context.
     #[arg(long, value_name = "N", requires = "contexts")]
@@ -167,8 +167,8 @@ impl Arguments {
                 kept,
                 seed: self.seed,
             });
-            let measured = hooked.contexts(&tokens, &self.contexts, shuffle)?;
-            return self.report_contexts(&measured, engine.vocabulary(), engine.order());
+            let measured = hooked.contexts(&tokens, &self.contexts, shuffle, &options)?;
+            return self.report_contexts(&measured, engine.vocabulary(), engine.order(), &options);
         }
         let measured = match self.windows {
             Some(windows) if !self.stream => {
@@ -258,6 +258,12 @@ impl Arguments {
 
     /// Measure a model for both directions on windows whose first token is the mark of the direction.
     fn marked(&self, engine: Engine, tokens: &[u32]) -> Result<()> {
+        if self.documents || self.stream || !self.contexts.is_empty() || self.continuation.is_some()
+        {
+            let what = "a model for both directions is measured on a text or on its windows";
+            return Err(Error::new(ErrorKind::Unsupported, what)
+                .advice("leave out --documents, --stream, --contexts and --continuation"));
+        }
         let mut sum = crate::measure::Perplexity::new(engine.vocabulary() as u64);
         let order = engine.order();
         let reader = Reader::new(engine, self.backward)?;
@@ -323,22 +329,25 @@ impl Arguments {
         measured: &ContextEvaluation,
         candidates: usize,
         order: Option<usize>,
+        options: &StreamOptions,
     ) -> Result<()> {
         if self.json {
             let mut report = json!(measured);
             report["candidates"] = candidates.into();
             report["order"] = json!(order);
             report["shuffle_prefix"] = json!(self.shuffle_prefix);
+            extend(&mut report, options);
             super::plugin_options::note(&mut report, self.seed)?;
             return super::say_json(&report);
         }
+        let conditions = conditions(order, options);
         for row in &measured.contexts {
             super::say(format!(
-                "context {:5}: perplexity {:.2} over {} predictions",
+                "context {:5}: perplexity {:.2} over {} predictions{conditions}",
                 row.context, row.perplexity, measured.tokens
             ))?;
         }
-        Ok(())
+        super::plugin_options::say_reports(self.seed)
     }
 
     fn continued(&self, continued: &ContinuationReport) -> Result<()> {
@@ -399,32 +408,41 @@ impl Arguments {
                 "bits_per_byte": bits,
                 "order": order,
             });
-            if let (Some(report), Value::Object(options)) = (report.as_object_mut(), json!(options))
-            {
-                report.extend(options);
-            }
+            extend(&mut report, options);
             super::plugin_options::note(&mut report, self.seed)?;
             return super::say_json(&report);
         }
-        let charges = options
-            .charges
-            .map(|charges| format!(", charges {charges}"));
-        let recall = options.recall.map(|recall| format!(", recall {recall}"));
-        let dynamic = options
-            .dynamic
-            .map(|dynamic| format!(", dynamic {dynamic}"));
         super::say(format!(
-            "perplexity {:.2} ({:.4} nats per token) over {} predictions among {} tokens{}{}{}{}{}",
+            "perplexity {:.2} ({:.4} nats per token) over {} predictions among {} tokens{}{}",
             result.perplexity,
             result.nats_per_token,
             result.tokens,
             result.candidates,
             bits.map_or(String::new(), |bits| format!(", {bits:.3} bits per byte")),
-            order.map_or(String::new(), |order| format!(", order {order}")),
-            charges.unwrap_or_default(),
-            recall.unwrap_or_default(),
-            dynamic.unwrap_or_default(),
+            conditions(order, options),
         ))?;
         super::plugin_options::say_reports(self.seed)
     }
+}
+
+/// Add what changed the predictions to a report.
+fn extend(report: &mut Value, options: &StreamOptions) {
+    if let (Some(report), Value::Object(options)) = (report.as_object_mut(), json!(options)) {
+        report.extend(options);
+    }
+}
+
+/// Show the order of static resistances, and what changed the predictions.
+fn conditions(order: Option<usize>, options: &StreamOptions) -> String {
+    let shown = [
+        order.map(|order| format!(", order {order}")),
+        options
+            .charges
+            .map(|charges| format!(", charges {charges}")),
+        options.recall.map(|recall| format!(", recall {recall}")),
+        options
+            .dynamic
+            .map(|dynamic| format!(", dynamic {dynamic}")),
+    ];
+    shown.into_iter().flatten().collect()
 }

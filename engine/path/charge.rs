@@ -45,6 +45,16 @@ impl Charges {
         }
     }
 
+    /// Change the constants to those of `other`; what has been visited keeps its charges.
+    pub(crate) fn with_constants(self, other: Self) -> Self {
+        Self {
+            step: self.step,
+            nodes: self.nodes,
+            edges: self.edges,
+            ..other
+        }
+    }
+
     pub(crate) fn is_active(&self) -> bool {
         self.decay > 0.0 && (self.node_strength != 0.0 || self.edge_strength != 0.0)
     }

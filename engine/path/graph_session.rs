@@ -110,6 +110,7 @@ impl GraphSession {
         let SessionOptions {
             mut hook_runner,
             gains,
+            charges,
             recall,
             attribution,
         } = options;
@@ -143,7 +144,7 @@ impl GraphSession {
             attribution: attribution.then(|| Box::new(Attribution::begin(&mechanism, &flow))),
             flow,
             sampler,
-            charges: Charges::default(),
+            charges: charges.unwrap_or_default(),
             recall: Recall::new(recall.unwrap_or_default())?,
             injected: BTreeMap::new(),
             gains,
@@ -261,10 +262,10 @@ impl GraphSession {
         self.sampler.sampling_mut()
     }
 
-    /// Set the charges that visited nodes keep.
+    /// Set the constants of charges; nodes and edges that the session has charged so far stay so.
     pub fn set_charges(&mut self, charges: Charges) {
         self.discard_ahead();
-        self.charges = charges;
+        self.charges = std::mem::take(&mut self.charges).with_constants(charges);
         self.looked = false;
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::path::{HookRunner, RecallSettings};
+use crate::path::{Charges, HookRunner, RecallSettings};
 
 /// What a graph's session does besides choosing tokens.
 ///
@@ -18,6 +18,8 @@ pub struct SessionOptions {
     /// Factors of what the tokens at some positions (from 0) add to the signal: 0 takes a token out of the context of
     /// all later ones.
     pub gains: BTreeMap<u64, f32>,
+    /// Charge visited nodes and edges, from the first hop of the prompt on; see [`Charges`].
+    pub charges: Option<Charges>,
     /// Remember past signals and the nodes that followed, from the first node of the prompt on; see
     /// [`Recall`](crate::path::Recall).
     pub recall: Option<RecallSettings>,

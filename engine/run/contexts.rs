@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::kernel::random::Random;
-use crate::run::{HookedEngine, SequenceOptions, SequenceRanks};
+use crate::run::{HookedEngine, SequenceOptions, SequenceRanks, StreamOptions};
 use crate::{Error, ErrorKind, Result};
 
 /// Predictions for each context length, at most.
@@ -41,16 +41,24 @@ pub struct ContextRow {
 }
 
 impl HookedEngine {
-    /// Predict the same tokens, evenly spaced in a text, after contexts of different lengths.
+    /// Predict the same tokens, evenly spaced in a text, after contexts of different lengths, with charges and recall of what
+    /// the context contains.
     ///
     /// # Errors
-    /// [`ErrorKind::Input`] when the text is shorter than the longest context; as [`HookedEngine::session`].
+    /// [`ErrorKind::Input`] when the text is shorter than the longest context; [`ErrorKind::Unsupported`] for dynamic
+    /// evaluation, which learns from a stream; as [`HookedEngine::session`].
     pub fn contexts(
         &self,
         tokens: &[u32],
         lengths: &[usize],
         shuffle: Option<Shuffle>,
+        options: &StreamOptions,
     ) -> Result<ContextEvaluation> {
+        if options.dynamic.is_some() {
+            let what = "dynamic evaluation learns from a stream, and contexts are apart";
+            return Err(Error::new(ErrorKind::Unsupported, what)
+                .advice("measure a stream, or leave dynamic evaluation out"));
+        }
         let longest = lengths.iter().copied().max().unwrap_or(0);
         if longest == 0 || tokens.len() <= longest + 1 {
             return Err(Error::new(
@@ -75,6 +83,8 @@ impl HookedEngine {
                 }
                 let options = SequenceOptions {
                     sequence: position as u64,
+                    charges: options.charges.map(|charges| charges.charges()),
+                    recall: options.recall,
                     ..SequenceOptions::default()
                 };
                 self.session(&context, &options)?

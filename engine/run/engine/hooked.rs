@@ -41,7 +41,7 @@ pub struct SequenceOptions {
     pub sampling: Sampling,
     /// Where a graph's signal starts.
     pub start: Start,
-    /// Charges that visited nodes of a graph keep.
+    /// Charges that visited nodes of a graph keep, those of the prompt too.
     pub charges: Option<Charges>,
     /// Recall of a graph; see [`Recall`](crate::path::Recall).
     pub recall: Option<RecallSettings>,
@@ -141,7 +141,7 @@ impl HookedEngine {
                 let sampling = options.sampling.clone();
                 let hook_runner = HookRunner::new(&self.hooks, options.sequence)
                     .map(|hook_runner| hook_runner.cancel(self.cancel.clone()));
-                let mut session = match options.state.clone() {
+                let session = match options.state.clone() {
                     Some(state) => {
                         let mut session = GraphSession::restore_with_hooks(
                             mechanism,
@@ -149,6 +149,9 @@ impl HookedEngine {
                             sampling,
                             hook_runner,
                         )?;
+                        if let Some(charges) = options.charges.clone() {
+                            session.set_charges(charges);
+                        }
                         if let Some(recall) = options.recall {
                             session.set_recall(recall)?;
                         }
@@ -163,14 +166,12 @@ impl HookedEngine {
                         SessionOptions {
                             hook_runner,
                             gains: options.gains.clone(),
+                            charges: options.charges.clone(),
                             recall: options.recall,
                             attribution: options.explain,
                         },
                     )?,
                 };
-                if let Some(charges) = options.charges.clone() {
-                    session.set_charges(charges);
-                }
                 Ok(Box::new(session))
             }
             #[cfg(feature = "transformer")]
