@@ -25,6 +25,10 @@ use brillm::{Request, Result};
 mod layout;
 use layout::*;
 
+#[macro_use]
+#[path = "support/layouts.rs"]
+mod layouts;
+
 mod support;
 use support::{golden, kept_folder, missing, root, save_small_model};
 
@@ -91,42 +95,8 @@ fn the_header_is_the_generated_one() {
     golden("engine/capi/brillm.h", &header());
 }
 
-/// Lists sizes and offsets as Rust sees them, and a program that lists them as C does.
-macro_rules! layouts {
-    ($($name:ident { $($field:ident),* })*) => {
-        fn layout() -> String {
-            let mut list = String::new();
-            $(
-                writeln!(list, "{} {}", stringify!($name), size_of::<$name>()).unwrap();
-                $(writeln!(list, "  {} {}", stringify!($field), std::mem::offset_of!($name, $field)).unwrap();)*
-            )*
-            list
-        }
-
-        fn program() -> String {
-            let mut text = String::from(
-                "#include <stdio.h>\n#include \"brillm.h\"\n#include \"brillm_plugin.h\"\nint main(void) {\n",
-            );
-            $(
-                let name = stringify!($name);
-                writeln!(text, "printf(\"{name} %lu\\n\", (unsigned long)sizeof({name}));").unwrap();
-                let last = [$(stringify!($field)),*].last().copied().unwrap_or("");
-                $(
-                    let field = stringify!($field);
-                    writeln!(text, "printf(\"  {field} %lu\\n\", (unsigned long)offsetof({name}, {field}));").unwrap();
-                )*
-                // No padding at the end: an appended field could hide in it.
-                writeln!(text, "if (sizeof({name}) != BRL_END({name}, {last})) {{ printf(\"{name} is padded\\n\"); }}").unwrap();
-            )*
-            text.push_str("return 0;\n}\n");
-            text
-        }
-
-        const NAMES: &[&str] = &[$(stringify!($name)),*];
-    };
-}
-
 layouts! {
+    ["brillm.h", "brillm_plugin.h"]
     brillm_open_options { struct_size, verify, order }
     brillm_model_info { struct_size, kind, vocabulary, width, layers, edges, own_edges, context, order }
     brillm_parameters { struct_size, seed, tokens, temperature, top_k, top_p, min_p, repetition_penalty, penalty_window, ignore_eos, stops, stop_count, banned, banned_count, presence_penalty, frequency_penalty, bias_tokens, bias_values, bias_count, modality }

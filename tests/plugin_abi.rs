@@ -11,6 +11,10 @@ use std::process::Command;
 
 use brillm_abi::*;
 
+#[macro_use]
+#[path = "support/layouts.rs"]
+mod layouts;
+
 mod support;
 use support::{golden, root};
 
@@ -153,40 +157,8 @@ fn the_header_is_the_generated_one() {
     golden("plugins/brillm_plugin.h", &header());
 }
 
-/// Lists sizes and offsets as Rust sees them, and a C program that lists them as C does.
-macro_rules! layouts {
-    ($($name:ident { $($field:ident),* })*) => {
-        fn layout() -> String {
-            let mut list = String::new();
-            $(
-                writeln!(list, "{} {}", stringify!($name), size_of::<$name>()).unwrap();
-                $(writeln!(list, "  {} {}", stringify!($field), std::mem::offset_of!($name, $field)).unwrap();)*
-            )*
-            list
-        }
-
-        fn program() -> String {
-            let mut text = String::from("#include <stdio.h>\n#include \"brillm_plugin.h\"\nint main(void) {\n");
-            $(
-                let name = stringify!($name);
-                writeln!(text, "printf(\"{name} %lu\\n\", (unsigned long)sizeof({name}));").unwrap();
-                let last = [$(stringify!($field)),*].last().copied().unwrap_or("");
-                $(
-                    let field = stringify!($field);
-                    writeln!(text, "printf(\"  {field} %lu\\n\", (unsigned long)offsetof({name}, {field}));").unwrap();
-                )*
-                // No padding at the end: an appended field could hide in it.
-                writeln!(text, "if (sizeof({name}) != BRL_END({name}, {last})) {{ printf(\"{name} is padded\\n\"); }}").unwrap();
-            )*
-            text.push_str("return 0;\n}\n");
-            text
-        }
-
-        const NAMES: &[&str] = &[$(stringify!($name)),*];
-    };
-}
-
 layouts! {
+    ["brillm_plugin.h"]
     brl_str { ptr, len }
     brl_f32s { ptr, len }
     brl_u32s { ptr, len }
